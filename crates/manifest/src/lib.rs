@@ -1,0 +1,1 @@
+//! Kubernetes manifests: YAML and JSON with spans, typed objects, defaults and validation.

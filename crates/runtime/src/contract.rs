@@ -1,0 +1,261 @@
+//! The contract between the driver and a runtime, in the terms of the CRI.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use holdfast_lifecycle::StartStage;
+use holdfast_lifecycle::status::InstanceId;
+
+/// Identifies one pod in a runtime: its UID.
+pub type PodUid = std::sync::Arc<str>;
+
+/// Something that can hold sandboxes and run containers in them.
+///
+/// All calls are made from one thread. What happens without being asked for (an exit, a line of
+/// output, a lost sandbox) is sent as a [`RuntimeEvent`] on the channel the runtime was made with.
+#[allow(async_fn_in_trait, reason = "all drivers run on one thread; no Send bound is wanted")]
+pub trait Runtime {
+    /// Makes the sandbox of a pod: namespaces, host name, address.
+    ///
+    /// # Errors
+    /// The runtime's words if it cannot be made; nothing is left of it then.
+    async fn create_sandbox(&self, config: &SandboxConfig) -> Result<Option<IpAddr>, String>;
+
+    /// Takes a sandbox down; whatever still runs in it is killed.
+    async fn stop_sandbox(&self, pod: &PodUid, attempt: u32);
+
+    /// Creates and starts a container in the newest sandbox of its pod. When this returns `Ok` the
+    /// process has been exec'ed.
+    ///
+    /// # Errors
+    /// How far it got and the runtime's words.
+    async fn start(&self, config: ContainerConfig) -> Result<(), StartError>;
+
+    /// Sends the stop signal, and SIGKILL to the whole container after `grace`. Returns when the stop
+    /// signal is sent; the exit comes as [`RuntimeEvent::Exited`].
+    async fn stop(&self, instance: InstanceId, grace: Duration);
+
+    /// Sends SIGKILL to the whole container (faults `kill` and `oom`, a second Ctrl-C).
+    async fn kill(&self, instance: InstanceId, oom: bool);
+
+    /// Forgets an ended container and removes its files.
+    async fn remove(&self, instance: InstanceId);
+
+    /// Runs a command inside a running container, as `ExecSync` does.
+    ///
+    /// # Errors
+    /// If the command could not be run at all.
+    async fn exec(
+        &self,
+        instance: InstanceId,
+        argv: &[String],
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutcome, String>;
+}
+
+/// What a sandbox is made of.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// The pod.
+    pub pod: PodUid,
+    /// `metadata.name`, for messages.
+    pub name: String,
+    /// Which attempt this is, from 0.
+    pub attempt: u32,
+    /// The host name inside (`spec.hostname`, else the pod's name); `None` keeps the host's
+    /// (`hostNetwork`).
+    pub hostname: Option<String>,
+    /// Whether the pod shares the host's network.
+    pub host_network: bool,
+    /// `hostPID`.
+    pub host_pid: bool,
+    /// `hostIPC`.
+    pub host_ipc: bool,
+    /// `shareProcessNamespace`.
+    pub share_process_namespace: bool,
+    /// Ports of the host that lead to the pod (`hostPort`), when it has a network of its own.
+    pub host_ports: Vec<HostPort>,
+}
+
+/// One `hostPort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// The host's port.
+    pub host: u16,
+    /// The pod's port.
+    pub container: u16,
+    /// Whether it is UDP rather than TCP.
+    pub udp: bool,
+    /// `hostIP`, all addresses if `None`.
+    pub ip: Option<IpAddr>,
+}
+
+/// Everything a runtime needs to start one container: a Pod's container with image, environment and
+/// volumes resolved.
+#[derive(Clone, Debug)]
+pub struct ContainerConfig {
+    /// The pod.
+    pub pod: PodUid,
+    /// The container's name, for messages and the output prefix.
+    pub name: String,
+    /// This run.
+    pub instance: InstanceId,
+    /// Its restart count.
+    pub restart_count: u32,
+    /// The program and its arguments; never empty.
+    pub argv: Vec<String>,
+    /// The whole environment, in order, each name once.
+    pub env: Vec<(String, String)>,
+    /// `workingDir` or the image's; `None` is `/`.
+    pub cwd: Option<PathBuf>,
+    /// What `/` is.
+    pub root: RootFs,
+    /// `readOnlyRootFilesystem`.
+    pub read_only_root: bool,
+    /// What is mounted on top, in order.
+    pub mounts: Vec<Mount>,
+    /// Who runs it.
+    pub user: User,
+    /// `privileged`.
+    pub privileged: bool,
+    /// The capabilities it has (without `CAP_`), `None` for everything the caller has.
+    pub capabilities: Option<Vec<String>>,
+    /// Whether `no_new_privs` is set (`allowPrivilegeEscalation: false`).
+    pub no_new_privileges: bool,
+    /// Limits, where the machine has the controllers.
+    pub limits: Limits,
+    /// Where the container writes its termination message (`terminationMessagePath`).
+    pub termination_message_path: String,
+    /// Whether the tail of the output serves as the message of a failure
+    /// (`terminationMessagePolicy: FallbackToLogsOnError`).
+    pub termination_message_from_logs: bool,
+    /// The signal that asks it to stop (SIGTERM unless the image or `lifecycle.stopSignal` says
+    /// otherwise), as a number.
+    pub stop_signal: i32,
+}
+
+/// The root file system of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootFs {
+    /// The host's files; what the container writes outside its mounts is its own and goes with it.
+    Host,
+    /// A directory, or the layers of an image with the lowest first; never written to.
+    Layers(Vec<PathBuf>),
+}
+
+/// One mount inside a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Where, as an absolute path inside the container.
+    pub target: PathBuf,
+    /// Whether it is read-only.
+    pub read_only: bool,
+    /// `mountPropagation`.
+    pub propagation: Propagation,
+}
+
+/// What a [`Mount`] shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountSource {
+    /// A file or directory of the host, bound by its inode.
+    Bind(PathBuf),
+    /// A new memory file system with at most this many bytes.
+    Tmpfs(Option<u64>),
+}
+
+/// `mountPropagation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// `None`.
+    #[default]
+    Private,
+    /// `HostToContainer`.
+    HostToContainer,
+    /// `Bidirectional`.
+    Bidirectional,
+}
+
+/// The identity of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// User id; `None` keeps the caller's.
+    pub uid: Option<u32>,
+    /// Group id; `None` keeps the caller's.
+    pub gid: Option<u32>,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// Resource limits and requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory limit in bytes.
+    pub memory: Option<u64>,
+    /// CPU limit in thousandths of a core.
+    pub cpu_milli: Option<u64>,
+    /// CPU request in thousandths of a core.
+    pub cpu_request_milli: Option<u64>,
+}
+
+/// A container that did not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    /// How far it got.
+    pub stage: StartStage,
+    /// The runtime's words.
+    pub message: String,
+}
+
+/// The end of a command run by [`Runtime::exec`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecOutcome {
+    /// It ended by itself.
+    Ended {
+        /// Its exit code.
+        code: i32,
+        /// What it wrote to stdout and stderr, at most 10 KiB.
+        output: Vec<u8>,
+    },
+    /// It was killed because its time was over.
+    TimedOut,
+}
+
+/// Something that happened in a runtime.
+#[derive(Clone, Debug)]
+pub enum RuntimeEvent {
+    /// A container's main process ended, and with it everything in it.
+    Exited {
+        /// The pod.
+        pod: PodUid,
+        /// The run.
+        instance: InstanceId,
+        /// Exit code, 128 + n for signal n.
+        code: i32,
+        /// Whether the kernel killed it for memory.
+        oom: bool,
+        /// The termination message.
+        message: String,
+    },
+    /// A container wrote a line.
+    Output {
+        /// The pod.
+        pod: PodUid,
+        /// The container's name.
+        container: String,
+        /// Whether it went to stderr.
+        stderr: bool,
+        /// The line without its end; a line over 16 KiB comes in pieces.
+        line: Vec<u8>,
+    },
+    /// The sandbox of a pod is gone.
+    SandboxLost {
+        /// The pod.
+        pod: PodUid,
+        /// Which attempt.
+        attempt: u32,
+    },
+}

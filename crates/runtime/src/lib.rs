@@ -1,0 +1,9 @@
+//! Runs pods by the lifecycle engine.
+//!
+//! The *driver* (one per pod) owns the clock: it feeds the engine with what happened and carries out
+//! what the engine asks for, on events and never by polling. What "start a container" means is behind
+//! the trait [`Runtime`]: host processes in namespaces here, containers of a CRI runtime elsewhere.
+
+pub mod contract;
+
+pub use contract::{ContainerConfig, Runtime, RuntimeEvent};
