@@ -4,6 +4,12 @@
 //! what the engine asks for, on events and never by polling. What "start a container" means is behind
 //! the trait [`Runtime`]: host processes in namespaces here, containers of a CRI runtime elsewhere.
 
+#![forbid(unsafe_code)]
+
+mod beneath;
 pub mod contract;
+pub mod image;
+pub mod hook;
+pub mod probe;
 
 pub use contract::{ContainerConfig, Runtime, RuntimeEvent};
