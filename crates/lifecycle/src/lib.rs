@@ -4,7 +4,9 @@
 //! gives outputs (start, stop, probe, wait until). It has no clock, no socket and no async, and makes
 //! the decisions the kubelet makes, in the kubelet's order.
 
+pub mod cron;
 pub mod event;
+pub mod job;
 pub mod plan;
 pub mod status;
 pub mod time;

@@ -1,0 +1,3 @@
+//! Jobs: placeholder during construction.
+mod columns;
+pub(crate) use columns::age;
