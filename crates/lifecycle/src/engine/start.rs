@@ -1,0 +1,158 @@
+//! Starting one container: back-off, pull, create, start, postStart (spec A3, A7, A9; kubelet:
+//! `startContainer`).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{Lifecycle, Step, Wait};
+use crate::actions::{Kill, KillReason};
+use crate::backoff::go_duration;
+use crate::event::Output;
+use crate::plan::{ContainerId, Kind};
+use crate::status::{InstanceId, Reason};
+use crate::statuses::StartReason;
+use crate::view::{Instance, InstanceState};
+
+/// Ended runs kept of each container: the last one, and the one before it for `lastState`.
+const KEPT_RUNS: usize = 2;
+
+impl Lifecycle {
+    /// Begins to start a container, unless a back-off forbids it.
+    pub(super) fn start(&mut self, id: ContainerId, count: u32) {
+        if self.deletion.is_some() {
+            // The kubelet cancels the context of the sync, so no call to the runtime succeeds.
+            return;
+        }
+        let now = self.now;
+        let c = self.plan.container(id);
+        let per = &mut self.per[id.index()];
+        let finished = self.view.newest(id).and_then(Instance::exit).and_then(|t| t.finished_at);
+        if let Some(finished) = finished {
+            let limits = self.options.back_off;
+            if let Err(wait) = per.back_off.start(now, finished, &c.image, c.resources, limits) {
+                let name = Arc::clone(&c.name);
+                let pod = self.pod_text();
+                let message = format!(
+                    "back-off {} restarting failed container={name} pod={pod}",
+                    go_duration(wait)
+                );
+                self.retry_at(finished + wait);
+                let text = format!("Back-off restarting failed container {name} in pod {pod}");
+                self.event(true, "BackOff", Some(id), text);
+                let reason = Cow::Borrowed("CrashLoopBackOff");
+                self.start_refused(id, StartReason { reason, message });
+                return;
+            }
+        }
+        if let Some(at) = per.pull.pull_allowed_at(&c.image).filter(|&at| now < at) {
+            let image = Arc::clone(&c.image);
+            let error = per.pull_error.clone();
+            self.retry_at(at);
+            let text = format!("Back-off pulling image \"{image}\"");
+            self.event(false, "BackOff", Some(id), text.clone());
+            let message = if error.is_empty() { text } else { format!("{text}: {error}") };
+            self.start_refused(
+                id,
+                StartReason { reason: Cow::Borrowed("ImagePullBackOff"), message },
+            );
+            return;
+        }
+        self.wait = Some(Wait::Pull(id, count));
+        self.out.push_back(Output::Pull { container: id });
+    }
+
+    pub(super) fn pulled(&mut self, id: ContainerId, image_id: &str) {
+        let Some(Wait::Pull(expected, count)) = self.wait else { return };
+        if expected != id {
+            return;
+        }
+        self.wait = None;
+        self.per[id.index()].pull.reset();
+        if self.deletion.is_some() {
+            return;
+        }
+        self.create(id, count, image_id);
+    }
+
+    fn create(&mut self, id: ContainerId, count: u32, image_id: &str) {
+        let c = self.plan.container(id);
+        let name = Arc::clone(&c.name);
+        let instance = InstanceId(self.next_instance);
+        self.next_instance += 1;
+        let run = Instance {
+            id: instance,
+            container: id,
+            sandbox: self.view.sandbox().map_or(0, |s| s.attempt),
+            state: InstanceState::Created,
+            image: Arc::clone(&c.image),
+            image_id: image_id.into(),
+            created_at: self.now,
+            restart_count: count,
+        };
+        self.view.push(run);
+        if let Some(old) =
+            self.view.runs(id).len().checked_sub(KEPT_RUNS + 1).map(|_| self.view.runs(id)[0].id)
+        {
+            self.view.remove(old);
+            self.out.push_back(Output::Remove { container: id, instance: old });
+        }
+        self.per[id.index()].next_count = Some(count + 1);
+        self.probes.forget(id);
+        self.reset[id.index()] = false;
+        self.wait = Some(Wait::Start(id, instance));
+        self.event(false, "Created", Some(id), format!("Created container: {name}"));
+        self.out.push_back(Output::Start { container: id, instance, restart_count: count });
+    }
+
+    pub(super) fn pull_failed(&mut self, id: ContainerId, reason: Reason, message: String) {
+        let Some(Wait::Pull(expected, _)) = self.wait else { return };
+        if expected != id {
+            return;
+        }
+        self.wait = None;
+        let image = Arc::clone(&self.plan.container(id).image);
+        let limits = crate::options::BackOffLimits::default();
+        let per = &mut self.per[id.index()];
+        let text = format!("Error: {reason}");
+        if reason == "ErrImagePull" {
+            per.pull.pull_failed(self.now, &image, limits);
+            per.pull_error = format!("{reason}: {message}");
+            let event = format!("Failed to pull image \"{image}\": {message}");
+            self.event(true, "Failed", Some(id), event);
+            if let Some(at) = self.per[id.index()].pull.pull_allowed_at(&image) {
+                self.retry_at(at);
+            }
+        } else {
+            self.retry_at(self.now + super::SYNC_RETRY);
+        }
+        self.event(true, "Failed", Some(id), text);
+        self.start_refused(id, StartReason { reason, message });
+    }
+
+    /// A container did not start, and why. An init container ends the sync; others are passed over.
+    pub(super) fn start_refused(&mut self, id: ContainerId, why: StartReason) {
+        if self.reasons[id.index()].as_ref() != Some(&why) {
+            self.reasons[id.index()] = Some(why);
+            self.relist_soon();
+        }
+        if self.plan.container(id).kind == Kind::Init {
+            self.steps.retain(|s| !matches!(s, Step::Start(..)));
+        }
+    }
+
+    /// The postStart hook failed: the container is killed, its preStop hook included.
+    pub(super) fn post_start_failed(
+        &mut self,
+        id: ContainerId,
+        instance: InstanceId,
+        text: String,
+    ) {
+        self.event(true, "FailedPostStartHook", Some(id), text.clone());
+        let kill = Kill { instance, container: id, reason: KillReason::PostStart, restart: false };
+        self.stop_one(kill);
+        self.wait = Some(Wait::Kills);
+        let reason = Cow::Borrowed("PostStartHookError");
+        self.start_refused(id, StartReason { reason, message: text });
+        self.dirty = true;
+    }
+}

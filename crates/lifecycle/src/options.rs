@@ -1,0 +1,86 @@
+//! Which Kubernetes the engine imitates, and the few numbers an administrator may set.
+
+use std::time::Duration;
+
+/// Settings of one [`Lifecycle`](crate::Lifecycle).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The minor version of Kubernetes 1.x to imitate; [`Options::MINORS`] are known.
+    pub minor: u32,
+    /// How long a started container may stay unpublished. The kubelet learns of it by its relist
+    /// (1 s); until then a container that ends at once is never seen running.
+    pub relist: Duration,
+    /// Limits of the crash-loop back-off (kubelet: `crashLoopBackOff.maxContainerRestartPeriod`).
+    pub back_off: BackOffLimits,
+    /// The feature gate `RestartAllContainersOnContainerExits`; `None` is the version's default.
+    pub restart_all_containers: Option<bool>,
+    /// The feature gate `ChangeContainerStatusOnKubeletRestart`; `None` is the version's default.
+    pub change_status_on_restart: Option<bool>,
+}
+
+/// First and last value of an exponential back-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackOffLimits {
+    /// The first wait.
+    pub initial: Duration,
+    /// The longest wait.
+    pub max: Duration,
+}
+
+/// What differs between the versions (spec A18), derived once from [`Options`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// `ContainerRestartRules`: a container's own `restartPolicy` and rules count (1.35).
+    pub container_restart_rules: bool,
+    /// `RestartAllContainersOnContainerExits` (1.36).
+    pub restart_all_containers: bool,
+    /// A restarted kubelet reseeds probe results, so that Ready pods flap (up to 1.34).
+    pub change_status_on_restart: bool,
+    /// `kubectl` shows an error rather than `Completed` (1.35).
+    pub error_over_completed: bool,
+    /// The phase looks at containers of the current sandbox only (1.33).
+    pub sandbox_aware_phase: bool,
+    /// An exited regular container no longer counts as proof of initialization (1.31).
+    pub exited_is_not_initialized: bool,
+    /// An init container killed for memory with exit code 0 counts as failed (1.34).
+    pub oom_killed_init_fails: bool,
+}
+
+impl Options {
+    /// The minor versions that the engine knows.
+    pub const MINORS: std::ops::RangeInclusive<u32> = 29..=36;
+
+    /// The features of the version, with the gates that were set.
+    pub fn features(&self) -> Features {
+        let minor = self.minor;
+        Features {
+            container_restart_rules: minor >= 35,
+            restart_all_containers: self.restart_all_containers.unwrap_or(minor >= 36),
+            change_status_on_restart: self.change_status_on_restart.unwrap_or(minor < 35),
+            error_over_completed: minor >= 35,
+            sandbox_aware_phase: minor >= 33,
+            exited_is_not_initialized: minor >= 31,
+            oom_killed_init_fails: minor >= 34,
+        }
+    }
+}
+
+impl Default for Options {
+    /// Kubernetes 1.35, with a relist of 100 ms instead of the kubelet's second.
+    fn default() -> Self {
+        Self {
+            minor: 35,
+            relist: Duration::from_millis(100),
+            back_off: BackOffLimits::default(),
+            restart_all_containers: None,
+            change_status_on_restart: None,
+        }
+    }
+}
+
+impl Default for BackOffLimits {
+    /// The kubelet's 10 s to 300 s.
+    fn default() -> Self {
+        Self { initial: Duration::from_secs(10), max: Duration::from_secs(300) }
+    }
+}

@@ -1,0 +1,295 @@
+//! Probe workers: when a probe runs, and what a run of answers means (spec A8; kubelet:
+//! `prober/worker.go`).
+//!
+//! The kubelet's ticker starts at an arbitrary phase. Here it is anchored at the container's start
+//! plus `initialDelaySeconds`, the earliest the kubelet could be: the first probe runs when the delay
+//! is over, later ones every `periodSeconds` after it.
+
+use std::time::Duration;
+
+use crate::plan::{ContainerId, Kind, Plan, Probe, ProbeKind};
+use crate::status::InstanceId;
+use crate::time::Time;
+
+/// What the thresholds have made of a probe's answers (kubelet: `results.Result`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It fails.
+    Failure,
+    /// It passes.
+    Success,
+    /// A startup probe that has not decided yet.
+    Unknown,
+}
+
+/// The published results of the newest run of every container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbeResults(Vec<[Option<Outcome>; 3]>);
+
+/// The workers of one pod.
+#[derive(Clone, Debug, Default)]
+pub struct ProbeManager {
+    results: ProbeResults,
+    workers: Vec<Worker>,
+}
+
+/// One worker: a container and one of its probes.
+#[derive(Clone, Debug)]
+struct Worker {
+    container: ContainerId,
+    kind: ProbeKind,
+    spec: Probe,
+    /// The run that is probed, if one runs.
+    instance: Option<InstanceId>,
+    /// No probe until there is a new run.
+    on_hold: bool,
+    /// The last answer, and how many equal ones came in a row.
+    run: Option<(bool, u32)>,
+    in_flight: bool,
+    /// When the run started plus `initialDelaySeconds`.
+    earliest: Time,
+    /// The next probe; `None` while nothing lets it run.
+    next: Option<Time>,
+    /// The tick of the probe in flight, for the grid.
+    tick: Time,
+}
+
+impl ProbeResults {
+    /// The result of a probe, `None` before the first value.
+    pub fn get(&self, container: ContainerId, kind: ProbeKind) -> Option<Outcome> {
+        self.0.get(container.index()).and_then(|r| r[kind as usize])
+    }
+
+    /// Sets a result.
+    pub fn set(&mut self, container: ContainerId, kind: ProbeKind, outcome: Option<Outcome>) {
+        let index = container.index();
+        if self.0.len() <= index {
+            self.0.resize(index + 1, [None; 3]);
+        }
+        self.0[index][kind as usize] = outcome;
+    }
+}
+
+impl ProbeManager {
+    /// Makes the missing workers (kubelet: `AddPod`): regular containers first, then sidecars.
+    pub fn add_pod(&mut self, plan: &Plan) {
+        let sidecars = plan.ids().filter(|&id| plan.container(id).kind == Kind::Sidecar);
+        for id in plan.regulars().chain(sidecars) {
+            for kind in [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness] {
+                if let Some(&spec) = plan.container(id).probe(kind)
+                    && !self.has_worker(id, kind)
+                {
+                    self.workers.push(Worker::new(id, kind, spec));
+                }
+            }
+        }
+    }
+
+    /// The published results.
+    pub const fn results(&self) -> &ProbeResults {
+        &self.results
+    }
+
+    /// Whether a probe of this kind watches the container.
+    pub fn has_worker(&self, container: ContainerId, kind: ProbeKind) -> bool {
+        self.workers.iter().any(|w| w.container == container && w.kind == kind)
+    }
+
+    /// A new run of the container started: results take their initial values.
+    ///
+    /// The count of equal answers goes on from the last run unless the worker was on hold, as in the
+    /// kubelet.
+    pub fn started(&mut self, container: ContainerId, instance: InstanceId, now: Time) {
+        for w in self.workers.iter_mut().filter(|w| w.container == container) {
+            let initial = match w.kind {
+                ProbeKind::Liveness => Outcome::Success,
+                ProbeKind::Readiness => Outcome::Failure,
+                ProbeKind::Startup => Outcome::Unknown,
+            };
+            self.results.set(container, w.kind, Some(initial));
+            w.watch(instance, now + w.spec.initial_delay);
+        }
+        self.arm(container, now);
+    }
+
+    /// A run goes on over a restart of the driver: no initial values, only the worker is new.
+    /// `passed` says whether a startup probe had succeeded.
+    pub fn adopt(&mut self, container: ContainerId, instance: InstanceId, now: Time, passed: bool) {
+        for w in self.workers.iter_mut().filter(|w| w.container == container) {
+            if w.kind == ProbeKind::Startup && passed {
+                self.results.set(container, w.kind, Some(Outcome::Success));
+            }
+            w.watch(instance, now);
+            w.on_hold = w.kind == ProbeKind::Startup && passed;
+        }
+        self.arm(container, now);
+    }
+
+    /// The newest run of the container ended.
+    pub fn stopped(&mut self, container: ContainerId) {
+        for w in self.workers.iter_mut().filter(|w| w.container == container) {
+            w.instance = None;
+            w.next = None;
+            w.in_flight = false;
+        }
+    }
+
+    /// Forgets the results of a container (a new run is about to be made).
+    pub fn forget(&mut self, container: ContainerId) {
+        if let Some(r) = self.results.0.get_mut(container.index()) {
+            *r = [None; 3];
+        }
+    }
+
+    /// Drops the liveness and startup workers of regular containers: the pod is being stopped
+    /// (kubelet: `StopLivenessAndStartup`).
+    pub fn stop_liveness_and_startup(&mut self, plan: &Plan) {
+        self.workers.retain(|w| {
+            w.kind == ProbeKind::Readiness || plan.container(w.container).kind != Kind::Regular
+        });
+    }
+
+    /// Drops every worker.
+    pub fn clear(&mut self) {
+        self.workers.clear();
+    }
+
+    /// Drops every worker and every result (a restart of the driver).
+    pub fn reset(&mut self) {
+        self.workers.clear();
+        self.results.0.clear();
+    }
+
+    /// Whether the container counts as started as far as its startup probe goes.
+    fn startup_passed(&self, container: ContainerId) -> bool {
+        match self.results.get(container, ProbeKind::Startup) {
+            Some(outcome) => outcome == Outcome::Success,
+            None => !self.has_worker(container, ProbeKind::Startup),
+        }
+    }
+
+    /// Lets the workers of the container run that nothing holds back any more.
+    fn arm(&mut self, container: ContainerId, now: Time) {
+        let started = self.startup_passed(container);
+        for w in self.workers.iter_mut().filter(|w| w.container == container) {
+            let wanted = (w.kind == ProbeKind::Startup) != started;
+            if w.instance.is_some() && !w.on_hold && !w.in_flight && wanted {
+                w.next = w.next.or_else(|| Some(w.grid(now)));
+            }
+        }
+    }
+
+    /// Probes that are due at `now`; they count as running from here on.
+    pub fn take_due(&mut self, now: Time) -> Vec<(ContainerId, InstanceId, ProbeKind)> {
+        let mut due = Vec::new();
+        for w in &mut self.workers {
+            if let (Some(next), Some(instance)) = (w.next, w.instance)
+                && next <= now
+            {
+                w.tick = next;
+                w.next = None;
+                w.in_flight = true;
+                due.push((w.container, instance, w.kind));
+            }
+        }
+        due
+    }
+
+    /// When the next probe is due.
+    pub fn next_due(&self) -> Option<Time> {
+        self.workers.iter().filter_map(|w| w.next).min()
+    }
+
+    /// Runs the readiness probe at once and restarts its period: a status was built in which the
+    /// container is started but not ready (kubelet: `manualTriggerCh`).
+    pub fn trigger_readiness(&mut self, container: ContainerId, now: Time) {
+        let worker = self
+            .workers
+            .iter_mut()
+            .find(|w| w.container == container && w.kind == ProbeKind::Readiness);
+        if let Some(w) = worker
+            && w.instance.is_some()
+            && !w.in_flight
+            && now >= w.earliest
+        {
+            w.next = Some(now);
+        }
+    }
+
+    /// Takes an answer. Returns the new result if the published one changed.
+    pub fn answer(
+        &mut self,
+        container: ContainerId,
+        instance: InstanceId,
+        kind: ProbeKind,
+        now: Time,
+        passed: Option<bool>,
+    ) -> Option<Outcome> {
+        let at = self.workers.iter().position(|w| w.container == container && w.kind == kind)?;
+        let w = &mut self.workers[at];
+        if w.instance != Some(instance) || !w.in_flight {
+            return None;
+        }
+        w.in_flight = false;
+        // One tick may have passed meanwhile (Go's ticker keeps one).
+        w.next = Some((w.tick + w.spec.period).max(now));
+        let passed = passed?;
+        let count = match w.run {
+            Some((last, n)) if last == passed => n.saturating_add(1),
+            _ => 1,
+        };
+        w.run = Some((passed, count));
+        let threshold = if passed { w.spec.success_threshold } else { w.spec.failure_threshold };
+        if count < threshold {
+            return None;
+        }
+        let outcome = if passed { Outcome::Success } else { Outcome::Failure };
+        let holds = kind == ProbeKind::Startup || (kind == ProbeKind::Liveness && !passed);
+        if holds {
+            w.on_hold = true;
+            w.run = None;
+            w.next = None;
+        }
+        let changed = self.results.get(container, kind) != Some(outcome);
+        self.results.set(container, kind, Some(outcome));
+        if kind == ProbeKind::Startup && passed {
+            self.arm(container, now);
+        }
+        changed.then_some(outcome)
+    }
+}
+
+impl Worker {
+    const fn new(container: ContainerId, kind: ProbeKind, spec: Probe) -> Self {
+        Self {
+            container,
+            kind,
+            spec,
+            instance: None,
+            on_hold: false,
+            run: None,
+            in_flight: false,
+            earliest: Time::ZERO,
+            next: None,
+            tick: Time::ZERO,
+        }
+    }
+
+    /// Watches another run, from `earliest` on.
+    const fn watch(&mut self, instance: InstanceId, earliest: Time) {
+        self.instance = Some(instance);
+        self.on_hold = false;
+        self.in_flight = false;
+        self.next = None;
+        self.earliest = earliest;
+    }
+
+    /// The first point of the worker's grid that is not before `now`.
+    fn grid(&self, now: Time) -> Time {
+        let late = now.since(self.earliest);
+        let period = self.spec.period.max(Duration::from_nanos(1));
+        let ticks = late.as_nanos().div_ceil(period.as_nanos());
+        let nanos = ticks.saturating_mul(period.as_nanos());
+        self.earliest + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
