@@ -1,5 +1,33 @@
 //! Kubernetes manifests: YAML and JSON with spans, typed objects, defaults and validation.
+//!
+//! ```text
+//! bytes ─ tree ─▶ values with places ─ decode ─▶ objects ─ defaults, validate ─▶ Loaded
+//!                                                   │
+//!              pods of a workload ◀─ expand ────────┤
+//!              lifecycle::Plan    ◀─ plan ──────────┤
+//!              the API's JSON     ◀─ wire ──────────┘
+//! ```
+//!
+//! [`load()`] is the door. It reads what `kubectl apply` reads, in the same YAML dialect, sets
+//! Kubernetes' defaults, applies Kubernetes' validation, and reports every error with
+//! file:line:column in Kubernetes' words. No input makes it panic or use memory out of proportion
+//! ([`Limits`]).
 
 #![forbid(unsafe_code)]
 
+mod decode;
+mod defaults;
+pub mod diagnostic;
+mod load;
 pub mod object;
+pub mod path;
+mod source;
+mod suggest;
+mod tree;
+mod validate;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Style};
+pub use load::{Loaded, Options, load};
+pub use object::Object;
+pub use source::{Position, Source};
+pub use tree::Limits;

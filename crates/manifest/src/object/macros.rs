@@ -77,7 +77,87 @@ macro_rules! objects {
                 false
             }
         }
+
+        impl crate::decode::Decode for $name {
+            fn decode(
+                // Underscores keep these names apart from the constants below.
+                __node: crate::tree::NodeId,
+                __cx: &mut crate::decode::Decoder<'_>,
+            ) -> Self {
+                $(
+                    #[allow(non_upper_case_globals, reason = "named after the field it belongs to")]
+                    const $field: &str = crate::object::macros::json_name!($field $(, $json)?);
+                )*
+                const __FIELDS: &[&str] = &[$($field),*];
+                let mut __out = Self::default();
+                __cx.object(__node, __FIELDS, &mut |__cx, __key, __value| match __key {
+                    $(
+                        $field => {
+                            __out.$field = crate::decode::Decode::decode(__value, __cx);
+                            true
+                        }
+                    )*
+                    _ => false,
+                });
+                __out
+            }
+        }
     )*};
 }
+
+/// The JSON name of a field: given, or the Rust name in camel case.
+macro_rules! json_name {
+    ($field:ident, $json:literal) => {
+        $json
+    };
+    ($field:ident) => {{
+        const SNAKE: &str = stringify!($field);
+        const BYTES: [u8; crate::object::macros::camel_len(SNAKE)] =
+            crate::object::macros::camel(SNAKE);
+        crate::object::macros::utf8(&BYTES)
+    }};
+}
+
+/// The length of `snake` in camel case.
+pub(crate) const fn camel_len(snake: &str) -> usize {
+    let bytes = snake.as_bytes();
+    let mut len = 0;
+    let mut i = 0;
+    while i < bytes.len() {
+        if bytes[i] != b'_' {
+            len += 1;
+        }
+        i += 1;
+    }
+    len
+}
+
+/// `snake` in camel case, as serde's `rename_all = "camelCase"` makes it.
+pub(crate) const fn camel<const N: usize>(snake: &str) -> [u8; N] {
+    let bytes = snake.as_bytes();
+    let mut out = [0; N];
+    let (mut i, mut o, mut upper) = (0, 0, false);
+    while i < bytes.len() {
+        if bytes[i] == b'_' {
+            upper = true;
+        } else {
+            out[o] = if upper { bytes[i].to_ascii_uppercase() } else { bytes[i] };
+            o += 1;
+            upper = false;
+        }
+        i += 1;
+    }
+    out
+}
+
+/// The bytes of a Rust identifier as text; evaluated when compiling.
+pub(crate) const fn utf8(bytes: &[u8]) -> &str {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(_) => panic!("a Rust identifier is UTF-8"),
+    }
+}
+
+pub(crate) use json_name;
 
 pub(crate) use objects;
