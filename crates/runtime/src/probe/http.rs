@@ -65,7 +65,9 @@ pub(crate) async fn get(
     let (mut headers, mut host) =
         request_headers(headers, agent).map_err(|e| no_answer(&url, e))?;
     let origin = url.host.clone();
-    for sent in 1.. {
+    let mut sent = 0;
+    loop {
+        sent += 1;
         let in_body = Cell::new(false);
         let exchange = exchange(&url, host.as_ref(), &headers, &origin, &in_body);
         let reply = match deadline {
@@ -103,7 +105,6 @@ pub(crate) async fn get(
         }
         url = to;
     }
-    unreachable!("the loop over 1.. ends by return only")
 }
 
 /// What came of one request.
