@@ -5,13 +5,13 @@
 use holdfast_lifecycle::PodStatus;
 use holdfast_lifecycle::status::{ContainerStatus, State};
 
-use crate::text::{Bound, unquote, words};
+use crate::text::{Bound, unquote};
 
 /// A parsed condition, with its text for messages.
 #[derive(Clone, Debug)]
-pub struct Cond {
+pub(crate) struct Cond {
     /// As written.
-    pub text: String,
+    pub(crate) text: String,
     clauses: Vec<Clause>,
 }
 
@@ -33,6 +33,7 @@ enum What {
     Reason(String),
     Message(String),
     Gone,
+    Ended,
     Container(String, Facet),
     Condition(String, bool),
     ConditionReason(String, String),
@@ -56,16 +57,16 @@ enum Facet {
 }
 
 /// What a condition is evaluated against.
-pub struct Scene<'a> {
+pub(crate) struct Scene<'a> {
     /// The published status.
-    pub status: &'a PodStatus,
+    pub(crate) status: &'a PodStatus,
     /// Whether the pod's object is gone.
-    pub gone: bool,
+    pub(crate) gone: bool,
 }
 
 impl Cond {
     /// Parses the words of a condition.
-    pub fn parse(words: &[String]) -> Result<Self, String> {
+    pub(crate) fn parse(words: &[String]) -> Result<Self, String> {
         let text = words.join(" ");
         let mut clauses = Vec::new();
         for clause in split(words, ";") {
@@ -80,13 +81,9 @@ impl Cond {
         Ok(Self { text, clauses })
     }
 
-    /// Parses the text of a condition.
-    pub fn parse_text(text: &str) -> Result<Self, String> {
-        Self::parse(&words(text)?)
-    }
 
     /// Whether it holds.
-    pub fn holds(&self, scene: &Scene<'_>) -> bool {
+    pub(crate) fn holds(&self, scene: &Scene<'_>) -> bool {
         self.clauses.iter().all(|c| {
             !c.given.iter().all(|a| a.holds(scene)) || c.then.iter().all(|a| a.holds(scene))
         })
@@ -129,8 +126,10 @@ fn value(text: &str) -> Result<String, String> {
 }
 
 fn what(text: &str) -> Result<What, String> {
-    if text == "gone" {
-        return Ok(What::Gone);
+    match text {
+        "gone" => return Ok(What::Gone),
+        "ended" => return Ok(What::Ended),
+        _ => {}
     }
     for (key, make) in [
         ("phase=", What::Phase as fn(String) -> What),
@@ -188,7 +187,7 @@ fn what(text: &str) -> Result<What, String> {
 }
 
 /// The status of the container called `name`.
-pub fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
+pub(crate) fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
     status.all().find(|c| &*c.name == name)
 }
 
@@ -207,6 +206,7 @@ impl What {
             Self::Reason(r) => s.reason == r.as_str(),
             Self::Message(m) => s.message == m.as_str(),
             Self::Gone => scene.gone,
+            Self::Ended => s.phase.is_terminal(),
             Self::Condition(name, v) => condition(name).is_some_and(|c| c.status == *v),
             Self::ConditionReason(name, r) => condition(name).is_some_and(|c| c.reason == r.as_str()),
             Self::ConditionMessage(name, m) => {

@@ -41,8 +41,15 @@ const FAMILIES: [(char, u32); 11] = [
 ];
 
 /// Tables of scenarios.
-const SCENARIOS: [(&str, &str); 1] = [
-    ("lifecycle.txt", include_str!("tables/lifecycle.txt")),
+const SCENARIOS: [(&str, &str); 8] = [
+    ("lifecycle-regular.txt", include_str!("tables/lifecycle-regular.txt")),
+    ("lifecycle-sidecar.txt", include_str!("tables/lifecycle-sidecar.txt")),
+    ("lifecycle-termination.txt", include_str!("tables/lifecycle-termination.txt")),
+    ("restart-rules.txt", include_str!("tables/restart-rules.txt")),
+    ("pods.txt", include_str!("tables/pods.txt")),
+    ("hooks.txt", include_str!("tables/hooks.txt")),
+    ("probes.txt", include_str!("tables/probes.txt")),
+    ("probes-sidecar.txt", include_str!("tables/probes-sidecar.txt")),
 ];
 
 fn main() -> ExitCode {

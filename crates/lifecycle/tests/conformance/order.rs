@@ -10,18 +10,18 @@ use crate::text::duration;
 
 /// One line of the log: when, who, what.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// When it was written.
-    pub at: Time,
+    pub(crate) at: Time,
     /// A container, or `Post-`, `Pre-`, `Startup-`, `Liveness-`, `Readiness-` and its name.
-    pub who: String,
+    pub(crate) who: String,
     /// `Starting`, `Started`, `Delaying`, `Looping` or `Exiting`.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
 }
 
 /// One assertion.
 #[derive(Clone, Debug)]
-pub enum Order {
+pub(crate) enum Order {
     /// `A < B`: upstream's `StartsBefore`.
     StartsBefore(String, String),
     /// `A <x B`: `ExitsBefore`.
@@ -53,7 +53,7 @@ pub enum Order {
 }
 
 /// Parses assertions separated by commas.
-pub fn parse(words: &[String]) -> Result<Vec<Order>, String> {
+pub(crate) fn parse(words: &[String]) -> Result<Vec<Order>, String> {
     let text = words.join(" ");
     text.split(',').map(|part| one(part.trim())).collect()
 }
@@ -86,9 +86,9 @@ fn one(part: &str) -> Result<Order, String> {
 
 /// The log of a scenario, in time order.
 #[derive(Default)]
-pub struct Log {
+pub(crate) struct Log {
     /// Its lines.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
 }
 
 impl Log {
@@ -121,7 +121,7 @@ impl Log {
     }
 
     /// Checks one assertion.
-    pub fn check(&self, order: &Order) -> Result<(), String> {
+    pub(crate) fn check(&self, order: &Order) -> Result<(), String> {
         match order {
             Order::StartsBefore(a, b) => {
                 let first = self.need(a, "Started", 0)?;
@@ -190,7 +190,7 @@ impl Log {
     }
 
     /// The log for a failure message.
-    pub fn print(&self) -> String {
+    pub(crate) fn print(&self) -> String {
         let mut out = String::new();
         for l in self.lines.iter().filter(|l| l.what != "Delaying").take(120) {
             let _ = writeln!(

@@ -15,7 +15,7 @@ use crate::step::{Span, Step};
 const KUBELET_RELIST: Duration = Duration::from_secs(1);
 
 /// Runs a case; the error says which step failed and why.
-pub fn run(case: &Scenario) -> Result<(), String> {
+pub(crate) fn run(case: &Scenario) -> Result<(), String> {
     let Some((lo, hi, n)) = case.sweep else { return once(case, Duration::ZERO) };
     for i in 0..n {
         let t = lo + (hi - lo) * i / (n - 1).max(1);
@@ -152,6 +152,16 @@ fn perform(
                 cond.holds(&Scene { status: &s.status, gone: false })
             });
             if ever { Ok(()) } else { Err(format!("{} was never published", cond.text)) }
+        }
+        Step::Stays(cond) => {
+            let holds = |s: &&crate::driver::Snapshot| {
+                cond.holds(&Scene { status: &s.status, gone: false })
+            };
+            let mut later = world.history.iter().skip_while(|s| !holds(s));
+            match later.find(|s| !holds(s)) {
+                None => Ok(()),
+                Some(s) => Err(format!("at {:.3} it no longer held that {}", seconds(s.at), cond.text)),
+            }
         }
         Step::Run(span) => {
             let span = match span {

@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use holdfast_lifecycle::plan::{Container, ContainerId, Kind, Plan, RestartPolicy};
+use holdfast_lifecycle::plan::{Container, Kind, Plan, RestartPolicy};
 
 use crate::script::{Program, Script, parse_hook, parse_policy, parse_probe, parse_rule};
 use crate::step::Step;
@@ -24,44 +24,44 @@ use crate::text::{call, duration, unquote, words};
 
 /// One case.
 #[derive(Clone, Debug)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// Its number (`L48`).
-    pub id: String,
+    pub(crate) id: String,
     /// The upstream name.
-    pub name: String,
+    pub(crate) name: String,
     /// `file:line`.
-    pub place: String,
+    pub(crate) place: String,
     /// Why it is left out, if it is.
-    pub skip: Option<String>,
+    pub(crate) skip: Option<String>,
     /// The pod.
-    pub pod: Pod,
+    pub(crate) pod: Pod,
     /// What happens, each with its line.
-    pub steps: Vec<(usize, Step)>,
+    pub(crate) steps: Vec<(usize, Step)>,
     /// `sweep LO..HI N`: run it N times with `$T` from LO to HI.
-    pub sweep: Option<(Duration, Duration, u32)>,
+    pub(crate) sweep: Option<(Duration, Duration, u32)>,
 }
 
 /// The pod of a case.
 #[derive(Clone, Debug)]
-pub struct Pod {
+pub(crate) struct Pod {
     /// The policy.
-    pub policy: RestartPolicy,
+    pub(crate) policy: RestartPolicy,
     /// TGPS.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// `activeDeadlineSeconds`.
-    pub deadline: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
     /// Readiness gates.
-    pub gates: Vec<String>,
+    pub(crate) gates: Vec<String>,
     /// The Kubernetes minor version under test.
-    pub minor: u32,
+    pub(crate) minor: u32,
     /// Whether its volumes can never be mounted.
-    pub volumes_missing: bool,
+    pub(crate) volumes_missing: bool,
     /// `maxContainerRestartPeriod`.
-    pub backoff_max: Duration,
+    pub(crate) backoff_max: Duration,
     /// The first back-off.
-    pub backoff_initial: Duration,
+    pub(crate) backoff_initial: Duration,
     /// Containers and what they do.
-    pub containers: Vec<(Container, Script)>,
+    pub(crate) containers: Vec<(Container, Script)>,
 }
 
 impl Default for Pod {
@@ -82,7 +82,7 @@ impl Default for Pod {
 
 impl Pod {
     /// The engine's plan of this pod: init list, regulars, ephemerals.
-    pub fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         Plan {
             namespace: "test".into(),
             name: "pod".into(),
@@ -97,18 +97,13 @@ impl Pod {
     }
 
     /// The containers in plan order.
-    pub fn ordered(&self) -> impl Iterator<Item = &(Container, Script)> {
+    pub(crate) fn ordered(&self) -> impl Iterator<Item = &(Container, Script)> {
         let of = |inits: bool, regular: bool| {
             self.containers.iter().filter(move |(c, _)| {
                 c.kind.in_init_list() == inits && (c.kind == Kind::Regular) == regular
             })
         };
         of(true, false).chain(of(false, true)).chain(of(false, false))
-    }
-
-    /// The id of a container in the plan.
-    pub fn id(&self, name: &str) -> Result<ContainerId, String> {
-        self.plan().find(name).ok_or_else(|| format!("the pod has no container `{name}`"))
     }
 
     fn settings(&mut self, words: &[String]) -> Result<(), String> {
@@ -196,7 +191,7 @@ struct Draft {
 }
 
 /// Parses a table file.
-pub fn parse(file: &str, text: &str) -> Result<Vec<Scenario>, String> {
+pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Scenario>, String> {
     let mut out: Vec<Scenario> = Vec::new();
     let mut group: Option<Draft> = None;
     let mut case: Option<(String, String, usize, Draft)> = None;

@@ -13,54 +13,54 @@ use crate::text::{call, duration};
 
 /// One container of a scenario.
 #[derive(Clone, Debug)]
-pub struct Script {
+pub(crate) struct Script {
     /// What it does on its first, second, … run; the last entry repeats.
-    pub runs: Vec<Program>,
+    pub(crate) runs: Vec<Program>,
     /// Files that it makes or removes in its own file system.
-    pub files: Vec<FileChange>,
+    pub(crate) files: Vec<FileChange>,
     /// What a probe of each kind finds.
-    pub startup: Option<Check>,
+    pub(crate) startup: Option<Check>,
     /// See [`Script::startup`].
-    pub readiness: Option<Check>,
+    pub(crate) readiness: Option<Check>,
     /// See [`Script::startup`].
-    pub liveness: Option<Check>,
+    pub(crate) liveness: Option<Check>,
     /// What `postStart` does.
-    pub post: Option<HookScript>,
+    pub(crate) post: Option<HookScript>,
     /// What `preStop` does.
-    pub pre: Option<HookScript>,
+    pub(crate) pre: Option<HookScript>,
     /// The runtime fails to start it this often (every time for `u32::MAX`).
-    pub start_failures: u32,
+    pub(crate) start_failures: u32,
 }
 
 /// One run of a container's main process.
 #[derive(Clone, Debug)]
-pub struct Program {
+pub(crate) struct Program {
     /// Whether it logs the upstream markers.
-    pub logs: bool,
+    pub(crate) logs: bool,
     /// Time before it is up (has written its `started` file).
-    pub start_delay: Duration,
+    pub(crate) start_delay: Duration,
     /// Time it works after that; `None` is for ever.
-    pub runs: Option<Duration>,
+    pub(crate) runs: Option<Duration>,
     /// Exit code.
-    pub exit: i32,
+    pub(crate) exit: i32,
     /// Time from SIGTERM to its end; `None` ignores the signal.
-    pub on_term: Option<Duration>,
+    pub(crate) on_term: Option<Duration>,
 }
 
 /// A file made (`+name@secs`) or removed (`-name@secs`, `-name@term`).
 #[derive(Clone, Debug)]
-pub struct FileChange {
+pub(crate) struct FileChange {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Made rather than removed.
-    pub make: bool,
+    pub(crate) make: bool,
     /// When, after the process started; `None` is on SIGTERM.
-    pub at: Option<Duration>,
+    pub(crate) at: Option<Duration>,
 }
 
 /// What a probe finds.
 #[derive(Clone, Debug)]
-pub enum Check {
+pub(crate) enum Check {
     /// A command that succeeds (`ok`) or fails (`bad`) at once, or a port that is (not) open.
     Fixed(bool),
     /// Succeeds if the container's own file is there (`started`, `file(name)`).
@@ -77,7 +77,7 @@ pub enum Check {
 
 /// What a hook does.
 #[derive(Clone, Debug)]
-pub enum HookScript {
+pub(crate) enum HookScript {
     /// A command that logs the upstream markers: `logs(start delay,duration,exit)`.
     Logs {
         /// Before `Started`.
@@ -111,7 +111,7 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
 
 impl Program {
     /// Parses `(d,x,t)`, `plain(d,x,t)` or `pause`.
-    pub fn parse(word: &str) -> Result<Option<Self>, String> {
+    pub(crate) fn parse(word: &str) -> Result<Option<Self>, String> {
         if word == "pause" {
             return Ok(Some(Self {
                 logs: false,
@@ -144,7 +144,7 @@ impl Program {
 
 impl Script {
     /// A container that does nothing in particular.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             runs: Vec::new(),
             files: Vec::new(),
@@ -158,12 +158,12 @@ impl Script {
     }
 
     /// What it does on run number `n`, from 0.
-    pub fn program(&self, n: usize) -> &Program {
+    pub(crate) fn program(&self, n: usize) -> &Program {
         &self.runs[n.min(self.runs.len() - 1)]
     }
 
     /// Adds `files{+a@0,-a@10,-b@term}`.
-    pub fn parse_files(&mut self, inside: &str) -> Result<(), String> {
+    pub(crate) fn parse_files(&mut self, inside: &str) -> Result<(), String> {
         for item in numbers(inside) {
             let bad = || format!("`{item}` is not a file change like +name@10");
             let (make, rest) = if let Some(r) = item.strip_prefix('+') {
@@ -181,7 +181,7 @@ impl Script {
 
 /// Parses the inside of `sp{…}`: what it finds, then `init=`, `per=`, `fail=`, `succ=`, `timeout=`,
 /// `tgps=`.
-pub fn parse_probe(inside: &str) -> Result<(Check, Probe), String> {
+pub(crate) fn parse_probe(inside: &str) -> Result<(Check, Probe), String> {
     let mut probe = Probe::default();
     let mut check = None;
     for word in crate::text::words(inside)? {
@@ -233,7 +233,7 @@ fn parse_check(word: &str) -> Result<Check, String> {
 }
 
 /// Parses the inside of `post{…}` or `pre{…}`.
-pub fn parse_hook(inside: &str) -> Result<HookScript, String> {
+pub(crate) fn parse_hook(inside: &str) -> Result<HookScript, String> {
     let word = inside.trim();
     Ok(match word {
         "loop" => HookScript::Loop,
@@ -265,7 +265,7 @@ pub fn parse_hook(inside: &str) -> Result<HookScript, String> {
 }
 
 /// Parses `A`, `Always`, `O`, `OnFailure`, `N` or `Never`.
-pub fn parse_policy(word: &str) -> Result<RestartPolicy, String> {
+pub(crate) fn parse_policy(word: &str) -> Result<RestartPolicy, String> {
     Ok(match word {
         "A" | "Always" => RestartPolicy::Always,
         "O" | "OnFailure" => RestartPolicy::OnFailure,
@@ -275,7 +275,7 @@ pub fn parse_policy(word: &str) -> Result<RestartPolicy, String> {
 }
 
 /// Parses the inside of `rule{Restart In 42,43}`.
-pub fn parse_rule(inside: &str) -> Result<RestartRule, String> {
+pub(crate) fn parse_rule(inside: &str) -> Result<RestartRule, String> {
     let parts: Vec<&str> = inside.split_whitespace().collect();
     let [action, op, values] = parts[..] else {
         return Err("rule{Restart|RestartAllContainers In|NotIn codes}".into());

@@ -8,7 +8,7 @@ use crate::text::{Bound, duration, unquote};
 
 /// One step.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// `wait COND [while COND] within D`: let time pass until it holds.
     Wait {
         /// What must come to hold.
@@ -27,6 +27,8 @@ pub enum Step {
     },
     /// `ever COND`: it held at some published update so far.
     Ever(Cond),
+    /// `stays COND`: once it was published, every later update kept it.
+    Stays(Cond),
     /// `run D` or `run $T`: let time pass.
     Run(Span),
     /// `image C IMAGE`: change the image of a container in the spec.
@@ -76,7 +78,7 @@ pub enum Step {
 
 /// A fixed or swept time.
 #[derive(Clone, Copy, Debug)]
-pub enum Span {
+pub(crate) enum Span {
     /// This long.
     Fixed(Duration),
     /// `$T`: the value of the case's sweep.
@@ -95,7 +97,7 @@ fn last(words: &[String], word: &str) -> Option<usize> {
 
 impl Step {
     /// Parses a line, if its first word is a step.
-    pub fn parse(words: &[String]) -> Result<Option<Self>, String> {
+    pub(crate) fn parse(words: &[String]) -> Result<Option<Self>, String> {
         let rest = &words[1..];
         let arg = |i: usize| {
             rest.get(i).map(String::as_str).ok_or_else(|| format!("`{}` needs more", words[0]))
@@ -115,6 +117,7 @@ impl Step {
                 Self::Always { cond: Cond::parse(&rest[..at])?, span: duration(arg(at + 1)?)? }
             }
             "ever" => Self::Ever(Cond::parse(rest)?),
+            "stays" => Self::Stays(Cond::parse(rest)?),
             "run" if arg(0)? == "$T" => Self::Run(Span::Swept),
             "run" => Self::Run(Span::Fixed(duration(arg(0)?)?)),
             "image" => Self::Image(arg(0)?.into(), arg(1)?.into()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Splits a line into words; a `#` outside quotes starts a comment.
-pub fn words(line: &str) -> Result<Vec<String>, String> {
+pub(crate) fn words(line: &str) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     let mut word = String::new();
     let mut depth = 0_i32;
@@ -42,14 +42,14 @@ pub fn words(line: &str) -> Result<Vec<String>, String> {
 }
 
 /// The text between the quotes of a quoted word.
-pub fn unquote(word: &str) -> Result<&str, String> {
+pub(crate) fn unquote(word: &str) -> Result<&str, String> {
     word.strip_prefix('"')
         .and_then(|w| w.strip_suffix('"'))
         .ok_or_else(|| format!("`{word}` should be in quotes"))
 }
 
 /// A duration such as `20s`, `2m`, `1m30s`, `250ms` or bare seconds (`1.5`).
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is not a duration");
     if let Ok(secs) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(secs).map_err(|_| bad());
@@ -75,13 +75,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// The inside of `name{…}` or `name(…)`, if the word is one.
-pub fn call<'a>(word: &'a str, name: &str, open: char, close: char) -> Option<&'a str> {
+pub(crate) fn call<'a>(word: &'a str, name: &str, open: char, close: char) -> Option<&'a str> {
     word.strip_prefix(name)?.strip_prefix(open)?.strip_suffix(close)
 }
 
 /// Whether a number satisfies `=3`, `>=3`, `<3`, ….
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub(crate) struct Bound {
     op: Op,
     value: i64,
 }
@@ -98,7 +98,7 @@ enum Op {
 
 impl Bound {
     /// Parses an operator followed by a number.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (op, rest) = [
             (">=", Op::Ge),
             ("<=", Op::Le),
@@ -115,7 +115,7 @@ impl Bound {
     }
 
     /// Whether `n` satisfies the bound.
-    pub const fn holds(self, n: i64) -> bool {
+    pub(crate) const fn holds(self, n: i64) -> bool {
         match self.op {
             Op::Eq => n == self.value,
             Op::Ne => n != self.value,

@@ -42,17 +42,17 @@ mod latency {
 }
 
 /// A status as the API server got it.
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// When.
-    pub at: Time,
+    pub(crate) at: Time,
     /// What.
-    pub status: PodStatus,
+    pub(crate) status: PodStatus,
 }
 
 /// The world of one pod.
-pub struct World {
+pub(crate) struct World {
     /// Now.
-    pub now: Time,
+    pub(crate) now: Time,
     engine: Lifecycle,
     queue: BinaryHeap<Entry>,
     sequence: u64,
@@ -60,22 +60,22 @@ pub struct World {
     volumes_missing: bool,
     processes: BTreeMap<InstanceId, Process>,
     /// How often each container's process was started.
-    pub starts: BTreeMap<ContainerId, u32>,
+    pub(crate) starts: BTreeMap<ContainerId, u32>,
     start_tries: BTreeMap<ContainerId, u32>,
     /// When runs started and ended, by container.
-    pub runs: BTreeMap<ContainerId, Vec<(Time, Option<Time>)>>,
+    pub(crate) runs: BTreeMap<ContainerId, Vec<(Time, Option<Time>)>>,
     /// What hooks did: container, hook, when.
-    pub hooks: Vec<(ContainerId, HookKind, Time)>,
+    pub(crate) hooks: Vec<(ContainerId, HookKind, Time)>,
     /// The log of all containers.
-    pub log: Log,
+    pub(crate) log: Log,
     /// Every published status.
-    pub history: Vec<Snapshot>,
+    pub(crate) history: Vec<Snapshot>,
     /// Every event.
-    pub events: Vec<(Time, Event)>,
+    pub(crate) events: Vec<(Time, Event)>,
     /// Whether the engine said that the pod is over.
-    pub finished: bool,
+    pub(crate) finished: bool,
     /// Whether somebody deleted the pod.
-    pub deleted: bool,
+    pub(crate) deleted: bool,
     down: bool,
     /// Counts restarts of the kubelet: answers to questions of an earlier life are lost.
     life: u32,
@@ -83,7 +83,7 @@ pub struct World {
     sandbox: Option<u32>,
     invariants: Invariants,
     /// The first broken invariant or error of the engine.
-    pub broken: Option<String>,
+    pub(crate) broken: Option<String>,
     ticks_now: u32,
 }
 
@@ -129,7 +129,7 @@ impl Ord for Entry {
 
 impl World {
     /// A world in which the pod has just been accepted.
-    pub fn new(pod: &Pod, relist: Duration) -> Self {
+    pub(crate) fn new(pod: &Pod, relist: Duration) -> Self {
         let mut options = Options { minor: pod.minor, relist, ..Options::default() };
         options.back_off.max = pod.backoff_max;
         options.back_off.initial = pod.backoff_initial.min(pod.backoff_max);
@@ -167,23 +167,23 @@ impl World {
     }
 
     /// The last published status.
-    pub fn status(&self) -> &PodStatus {
+    pub(crate) fn status(&self) -> &PodStatus {
         self.history.last().map_or_else(|| self.engine.status(), |s| &s.status)
     }
 
     /// The last published status as conditions see it.
-    pub fn scene(&self) -> Scene<'_> {
+    pub(crate) fn scene(&self) -> Scene<'_> {
         Scene { status: self.status(), gone: self.deleted && self.finished }
     }
 
     /// The plan as the engine has it now.
-    pub fn plan(&self) -> &holdfast_lifecycle::Plan {
+    pub(crate) fn plan(&self) -> &holdfast_lifecycle::Plan {
         self.engine.plan()
     }
 
     /// Lets the next thing happen, unless it is later than `limit`; then the time is `limit`.
     /// Returns whether something happened.
-    pub fn advance(&mut self, limit: Time) -> bool {
+    pub(crate) fn advance(&mut self, limit: Time) -> bool {
         let timer = if self.down { None } else { self.engine.poll_timeout() };
         let event = self.queue.peek().map(|e| e.at);
         let next = match (timer, event) {
@@ -235,7 +235,7 @@ impl World {
     }
 
     /// Gives the engine an input, or keeps it until the kubelet is up again.
-    pub fn tell(&mut self, input: Input) {
+    pub(crate) fn tell(&mut self, input: Input) {
         if self.down {
             self.missed.push(input);
             return;
@@ -257,12 +257,12 @@ impl World {
     }
 
     /// The kubelet stops.
-    pub fn kubelet_down(&mut self) {
+    pub(crate) fn kubelet_down(&mut self) {
         self.down = true;
     }
 
     /// The kubelet starts again.
-    pub fn kubelet_up(&mut self) {
+    pub(crate) fn kubelet_up(&mut self) {
         self.down = false;
         self.life += 1;
         self.tell(Input::DriverRestarted);
@@ -275,7 +275,7 @@ impl World {
     }
 
     /// Somebody stops the sandbox behind the kubelet's back.
-    pub fn stop_sandbox(&mut self) {
+    pub(crate) fn stop_sandbox(&mut self) {
         self.sandbox = None;
         self.invariants.sandbox_gone();
         let running: Vec<_> = self.running().collect();
@@ -286,7 +286,7 @@ impl World {
     }
 
     /// The runtime forgets the ended runs of a container.
-    pub fn prune(&mut self, container: ContainerId) {
+    pub(crate) fn prune(&mut self, container: ContainerId) {
         let ended: Vec<_> = self
             .processes
             .iter()
@@ -301,7 +301,7 @@ impl World {
     }
 
     /// The newest running process of a container ends by itself.
-    pub fn kill(&mut self, container: ContainerId, code: i32) -> Result<(), String> {
+    pub(crate) fn kill(&mut self, container: ContainerId, code: i32) -> Result<(), String> {
         let id = self
             .running()
             .filter(|id| self.processes[id].container == container)
