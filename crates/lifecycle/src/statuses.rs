@@ -216,7 +216,7 @@ impl Sources<'_> {
     }
 
     /// Sets `started` and `ready`; true if a readiness probe should run at once.
-    fn mark(
+    pub(crate) fn mark(
         &self,
         id: ContainerId,
         c: &Container,

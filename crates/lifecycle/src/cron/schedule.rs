@@ -86,7 +86,7 @@ impl Schedule {
         let Rule::Fields(fields) = &self.rule else { return false };
         let shown = i64::try_from(at.as_secs()).ok().and_then(|unix| local(&self.zone, unix));
         shown.is_some_and(|t| {
-            at.as_nanos() % NANOS == 0
+            at.as_nanos().is_multiple_of(NANOS)
                 && t.second == 0
                 && has(fields.minute, t.minute)
                 && has(fields.hour, t.hour)

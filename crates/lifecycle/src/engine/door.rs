@@ -282,7 +282,12 @@ impl Lifecycle {
             None => {}
             // A liveness probe that passes again changes nothing that anyone waits for.
             Some(Outcome::Success) if kind == ProbeKind::Liveness => {}
-            Some(_) => self.dirty = true,
+            Some(_) => {
+                self.dirty = true;
+                if self.wait.is_some() && kind != ProbeKind::Liveness {
+                    self.publish_probe(id);
+                }
+            }
         }
     }
 

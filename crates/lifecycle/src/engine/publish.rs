@@ -73,6 +73,31 @@ impl Lifecycle {
         }
     }
 
+    /// Publishes what a probe says of one container while the worker is busy with something else
+    /// (kubelet: `SetContainerReadiness`, `SetContainerStartup`).
+    pub(super) fn publish_probe(&mut self, id: ContainerId) {
+        let mut new = self.status.clone();
+        let name = &self.plan.container(id).name;
+        let Some(s) = new.init.iter_mut().chain(&mut new.regular).find(|s| s.name == *name) else {
+            return;
+        };
+        let old = s.clone();
+        s.ready = false;
+        self.sources().mark(id, self.plan.container(id), Some(&old), s);
+        let fresh = self.conditions(&new);
+        for c in &mut new.conditions {
+            if matches!(c.kind, ConditionKind::Ready | ConditionKind::ContainersReady)
+                && let Some(f) = fresh.iter().find(|f| f.kind == c.kind)
+            {
+                c.clone_from(f);
+            }
+        }
+        if new != self.status {
+            self.status = new;
+            self.out.push_back(Output::StatusChanged);
+        }
+    }
+
     const fn sources(&self) -> Sources<'_> {
         Sources {
             plan: &self.plan,
