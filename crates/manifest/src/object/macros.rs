@@ -79,13 +79,17 @@ macro_rules! objects {
         }
 
         impl crate::decode::Decode for $name {
+            #[allow(
+                non_upper_case_globals,
+                nonstandard_style,
+                reason = "the constants are named after the fields they belong to"
+            )]
             fn decode(
                 // Underscores keep these names apart from the constants below.
                 __node: crate::tree::NodeId,
                 __cx: &mut crate::decode::Decoder<'_>,
             ) -> Self {
                 $(
-                    #[allow(non_upper_case_globals, reason = "named after the field it belongs to")]
                     const $field: &str = crate::object::macros::json_name!($field $(, $json)?);
                 )*
                 const __FIELDS: &[&str] = &[$($field),*];
