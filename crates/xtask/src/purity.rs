@@ -135,10 +135,7 @@ fn check_tree(room: &Room, faults: &mut Vec<String>) -> Result<()> {
             (Some(from), Some(to)) => to < from,
         };
         if !allowed {
-            faults.push(format!(
-                "{} must not depend on {name}: that is no floor below it",
-                room.name
-            ));
+            faults.push(format!("{} must not depend on {name}: arrows only go down", room.name));
         }
     }
     Ok(())
