@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod beneath;
+pub mod config;
 pub mod contract;
 pub mod image;
 pub mod hook;
 pub mod probe;
+pub mod volume;
 
 pub use contract::{ContainerConfig, Runtime, RuntimeEvent};
