@@ -18,13 +18,16 @@
 mod decode;
 mod defaults;
 pub mod diagnostic;
+pub mod expand;
 mod load;
 pub mod object;
 pub mod path;
+pub mod plan;
 mod source;
 mod suggest;
 mod tree;
 mod validate;
+pub mod wire;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Style};
 pub use load::{Loaded, Options, load};

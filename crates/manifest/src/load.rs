@@ -16,7 +16,7 @@ use crate::{defaults, validate};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The Kubernetes minor version whose rules hold: 29 … 36.
+    /// The Kubernetes minor version whose rules hold: 29 … 36, 35 by default.
     pub kubernetes: u32,
     /// The namespace of objects that name none.
     pub namespace: String,
@@ -29,7 +29,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            kubernetes: 36,
+            kubernetes: 35,
             namespace: "default".to_owned(),
             limits: Limits::default(),
             max_findings: 100,
@@ -90,7 +90,7 @@ impl Loader<'_> {
     fn source(&mut self, source: &Source) {
         let text = match text_of(source, &self.options.limits) {
             Ok(text) => text,
-            Err(diagnostic) => return self.finding(diagnostic),
+            Err(diagnostic) => return self.finding(*diagnostic),
         };
         let (tree, errors) = tree::parse(&text.text, &self.options.limits);
         let reading = Reading { text: &text, tree: &tree };
@@ -308,12 +308,12 @@ impl Masked {
 }
 
 /// The text of a source, or why it is none.
-fn text_of(source: &Source, limits: &Limits) -> Result<Arc<Text>, Diagnostic> {
+fn text_of(source: &Source, limits: &Limits) -> Result<Arc<Text>, Box<Diagnostic>> {
     let fail = |message: String, help: Option<&str>, shown: &[u8], at: usize| {
         let text =
             Arc::new(Text::new(source.name.clone(), String::from_utf8_lossy(shown).into_owned()));
         let help = help.map(str::to_owned);
-        Err(Diagnostic::document(Severity::Error, message, help, &text, at..at + 1))
+        Err(Box::new(Diagnostic::document(Severity::Error, message, help, &text, at..at + 1)))
     };
     let bytes = &source.bytes;
     let max = limits.bytes.min(u32::MAX as usize - 1);

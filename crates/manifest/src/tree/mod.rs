@@ -102,12 +102,10 @@ pub(crate) fn parse<'a>(text: &'a str, limits: &Limits) -> (Tree<'a>, Vec<Syntax
     let base = text.len() - body.len();
     // kubectl (GuessJSONStream): what starts with a brace is tried as JSON first. Flow-style YAML
     // starts with one too, and is told apart by the key's quote.
-    let trimmed = body.trim_start();
-    if trimmed.starts_with('{') {
+    if let Some(inside) = body.trim_start().strip_prefix('{') {
         let (tree, error) = json::parse(text, base, limits);
         let Some(error) = error else { return (tree, Vec::new()) };
-        let after = trimmed[1..].trim_start();
-        if after.starts_with('"') {
+        if inside.trim_start().starts_with('"') {
             let (yaml, errors) = yaml::parse(text, base, limits);
             return if errors.is_empty() { (yaml, errors) } else { (tree, vec![error]) };
         }

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{Cx, cron, meta, names, pod, selector};
+use holdfast_lifecycle::cron::{Schedule, ScheduleError, validate_time_zone};
+
+use super::{Cx, meta, names, pod, selector};
 use crate::object::batch::{OnExitCodes, OnPodCondition, PodFailurePolicyRule, SuccessPolicyRule};
 use crate::object::{CronJob, Job, JobSpec};
 use crate::path::Path;
@@ -59,17 +61,21 @@ pub(super) fn cron_job(cx: &mut Cx, cron_job: &CronJob) {
     let schedule = path.field("schedule");
     if spec.schedule.is_empty() {
         cx.errors.required(schedule, "");
-    } else if spec.schedule.contains("TZ") {
-        let detail = match spec.time_zone {
-            Some(_) => "cannot use both timeZone field and TZ or CRON_TZ in schedule",
-            None => "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
-        };
-        cx.errors.invalid(schedule, &spec.schedule, detail);
-    } else if let Err(message) = cron::check(&spec.schedule) {
-        cx.errors.invalid(schedule, &spec.schedule, message);
+    } else if let Err(error) = Schedule::validate(&spec.schedule) {
+        cx.errors.invalid(schedule, &spec.schedule, error.to_string());
+        if let ScheduleError::Parse(error) = &error
+            && let Some(hint) = error.hint()
+        {
+            cx.errors.help(hint);
+        }
     }
-    if let Some(zone) = &spec.time_zone {
-        time_zone(cx, zone, path.field("timeZone"));
+    if let Some(zone) = &spec.time_zone
+        && let Err(error) = validate_time_zone(zone)
+    {
+        cx.errors.invalid(path.field("timeZone"), zone, error.to_string());
+        if let Some(hint) = error.hint() {
+            cx.errors.help(hint);
+        }
     }
     if let Some(seconds) = spec.starting_deadline_seconds {
         cx.non_negative(path.field("startingDeadlineSeconds"), seconds);
@@ -101,18 +107,6 @@ pub(super) fn cron_job(cx: &mut Cx, cron_job: &CronJob) {
     }
     if job.manual_selector == Some(true) {
         cx.errors.not_supported(path.field("manualSelector"), "true", &["nil", "false"]);
-    }
-}
-
-fn time_zone(cx: &mut Cx, zone: &str, path: Path<'_>) {
-    if zone.is_empty() {
-        cx.errors.invalid(path, zone, "timeZone must be nil or non-empty string");
-    } else if zone.eq_ignore_ascii_case("Local") {
-        let detail =
-            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-        cx.errors.invalid(path, zone, detail);
-    } else if jiff::tz::db().get(zone).is_err() {
-        cx.errors.invalid(path, zone, format!("unknown time zone {zone}"));
     }
 }
 

@@ -479,11 +479,9 @@ fn resize_policy(cx: &mut Cx, c: &Container, spec: &PodSpec, path: Path<'_>) {
 fn security_context(cx: &mut Cx, context: &SecurityContext, path: Path<'_>) {
     user_id(cx, context.run_as_user, path.field("runAsUser"));
     user_id(cx, context.run_as_group, path.field("runAsGroup"));
-    if let Some(mount) = &context.proc_mount {
-        if !["Default", "Unmasked"].contains(&mount.as_str()) {
-            let path = path.field("procMount");
-            cx.errors.not_supported(path, mount, &["Default", "Unmasked"]);
-        }
+    let modes = ["Default", "Unmasked"];
+    if let Some(mode) = context.proc_mount.as_deref().filter(|m| !modes.contains(m)) {
+        cx.errors.not_supported(path.field("procMount"), mode, &modes);
     }
     profile(cx, context.seccomp_profile.as_ref(), "seccomp", path.field("seccompProfile"));
     profile(cx, context.app_armor_profile.as_ref(), "AppArmor", path.field("appArmorProfile"));

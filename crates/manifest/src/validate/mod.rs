@@ -8,7 +8,6 @@
 mod batch;
 mod config;
 mod container;
-mod cron;
 mod errors;
 mod meta;
 mod names;

@@ -113,11 +113,10 @@ fn small_fields(cx: &mut Cx, spec: &PodSpec, path: Path<'_>) {
     if let Some(name) = &spec.runtime_class_name {
         cx.messages(path.field("runtimeClassName"), name, names::dns_subdomain(name));
     }
-    if let Some(seconds) = spec.active_deadline_seconds {
-        if !(1..=i64::from(i32::MAX)).contains(&seconds) {
-            let detail = names::range(1, i32::MAX.into());
-            cx.errors.invalid(path.field("activeDeadlineSeconds"), seconds, detail);
-        }
+    let max = i64::from(i32::MAX);
+    if let Some(seconds) = spec.active_deadline_seconds.filter(|s| !(1..=max).contains(s)) {
+        let path = path.field("activeDeadlineSeconds");
+        cx.errors.invalid(path, seconds, names::range(1, max));
     }
     // Not upstream's: the API server turns a negative period into 1 when the pod is deleted.
     if let Some(seconds) = spec.termination_grace_period_seconds {

@@ -1,0 +1,36 @@
+//! Objects and their status as the API server sends them: the JSON of `kubectl get -o json`.
+
+mod batch;
+mod pod;
+mod qos;
+
+pub use batch::{cron_job_json, job_json};
+pub use pod::{Deletion, Node, PodJson, pod_json};
+pub use qos::{QosClass, qos_class};
+
+use holdfast_lifecycle::Time;
+use serde_json::Value;
+
+use crate::object::Timestamp;
+
+/// A time as the API writes it: RFC 3339 with whole seconds. The engine's times must count from the
+/// Unix epoch.
+pub fn time(time: Time) -> Value {
+    Value::String(Timestamp::from_unix(time).to_string())
+}
+
+fn optional_time(at: Option<Time>) -> Value {
+    at.map_or(Value::Null, time)
+}
+
+/// A field that the API leaves out when it is empty.
+fn put(map: &mut serde_json::Map<String, Value>, key: &str, text: &str) {
+    if !text.is_empty() {
+        map.insert(key.to_owned(), Value::from(text));
+    }
+}
+
+/// `True` or `False`.
+fn word(status: bool) -> &'static str {
+    if status { "True" } else { "False" }
+}
