@@ -12,6 +12,7 @@ mod scenario;
 mod script;
 mod step;
 mod text;
+mod units;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -41,12 +42,13 @@ const FAMILIES: [(char, u32); 11] = [
 ];
 
 /// Tables of scenarios.
-const SCENARIOS: [(&str, &str); 8] = [
+const SCENARIOS: [(&str, &str); 9] = [
     ("lifecycle-regular.txt", include_str!("tables/lifecycle-regular.txt")),
     ("lifecycle-sidecar.txt", include_str!("tables/lifecycle-sidecar.txt")),
     ("lifecycle-termination.txt", include_str!("tables/lifecycle-termination.txt")),
     ("restart-rules.txt", include_str!("tables/restart-rules.txt")),
     ("pods.txt", include_str!("tables/pods.txt")),
+    ("stopping.txt", include_str!("tables/stopping.txt")),
     ("hooks.txt", include_str!("tables/hooks.txt")),
     ("probes.txt", include_str!("tables/probes.txt")),
     ("probes-sidecar.txt", include_str!("tables/probes-sidecar.txt")),
@@ -95,6 +97,7 @@ fn load() -> Result<Vec<Case>, String> {
             });
         }
     }
+    cases.extend(units::cases()?);
     complete(&cases)?;
     Ok(cases)
 }

@@ -263,6 +263,20 @@ fn assert_step(world: &World, step: &Step, mark: Time) -> Result<(), String> {
             }
             Ok(())
         }
+        Step::Grace(name, want) => {
+            let id = id(world, name)?;
+            let last = world.stops.iter().rev().find(|s| s.0 == id).ok_or("it was never stopped")?;
+            if last.2 == *want { Ok(()) } else { Err(format!("its grace was {:?}", last.2)) }
+        }
+        Step::Stopped(name, lo, hi) => {
+            let id = id(world, name)?;
+            let first = world
+                .stops
+                .iter()
+                .find(|s| s.0 == id && s.1 >= mark)
+                .ok_or("it was not stopped")?;
+            within(first.1.since(mark), *lo, *hi, "told to stop after")
+        }
         Step::Hook(name, post, bound) => {
             let id = id(world, name)?;
             let kind = if *post { HookKind::PostStart } else { HookKind::PreStop };

@@ -70,6 +70,10 @@ pub(crate) enum Step {
     Starts(String, Bound),
     /// `delays C N LO..HI`: each of the last N times from an end to the next start.
     Delays(String, usize, Duration, Duration),
+    /// `grace C D`: the grace period that the runtime was last told for the container.
+    Grace(String, Duration),
+    /// `stopped C LO..HI`: when, after the mark, the container was first told to stop.
+    Stopped(String, Duration, Duration),
     /// `hook C post|pre BOUND`: how often the hook's own work was observed.
     Hook(String, bool, Bound),
     /// `ready-after C LO..HI`: from the `Started` field to the `Ready` field becoming true.
@@ -160,6 +164,11 @@ impl Step {
                 let n = arg(1)?.parse().map_err(|_| "delays C N LO..HI".to_owned())?;
                 let (lo, hi) = range(arg(2)?)?;
                 Self::Delays(arg(0)?.into(), n, lo, hi)
+            }
+            "grace" => Self::Grace(arg(0)?.into(), duration(arg(1)?)?),
+            "stopped" => {
+                let (lo, hi) = range(arg(1)?)?;
+                Self::Stopped(arg(0)?.into(), lo, hi)
             }
             "hook" => Self::Hook(arg(0)?.into(), arg(1)? == "post", Bound::parse(arg(2)?)?),
             "ready-after" => {

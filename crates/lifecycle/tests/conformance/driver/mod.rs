@@ -36,7 +36,9 @@ mod latency {
     pub(super) const EXEC: Duration = Duration::from_millis(40);
     pub(super) const REMOVE: Duration = Duration::from_millis(10);
     /// Between two things a shell script does.
-    pub(super) const STEP: Duration = Duration::from_millis(5);
+    pub(super) const STEP: Duration = Duration::from_millis(1);
+    /// From the start of a process to the runtime's word that it runs; none ends earlier.
+    pub(super) const SEEN: Duration = Duration::from_millis(10);
     /// Between two lines of a looping hook.
     pub(super) const LOOP: Duration = Duration::from_millis(200);
 }
@@ -66,6 +68,8 @@ pub(crate) struct World {
     pub(crate) runs: BTreeMap<ContainerId, Vec<(Time, Option<Time>)>>,
     /// What hooks did: container, hook, when.
     pub(crate) hooks: Vec<(ContainerId, HookKind, Time)>,
+    /// What the runtime was told to stop: container, when, grace period.
+    pub(crate) stops: Vec<(ContainerId, Time, Duration)>,
     /// The log of all containers.
     pub(crate) log: Log,
     /// Every published status.
@@ -149,6 +153,7 @@ impl World {
             start_tries: BTreeMap::new(),
             runs: BTreeMap::new(),
             hooks: Vec::new(),
+            stops: Vec::new(),
             log: Log::default(),
             history: Vec::new(),
             events: Vec::new(),
@@ -352,7 +357,10 @@ impl World {
             Output::Start { container, instance, .. } => {
                 self.after(latency::START, Happening::Launch(container, instance));
             }
-            Output::Stop { instance, grace, .. } => self.stop(instance, grace),
+            Output::Stop { container, instance, grace } => {
+                self.stops.push((container, self.now, grace));
+                self.stop(instance, grace);
+            }
             Output::Remove { instance, .. } => {
                 self.processes.remove(&instance);
                 self.after(latency::REMOVE, Happening::News(Input::Removed { instance }));
@@ -431,7 +439,7 @@ impl World {
         *n += 1;
         self.runs.entry(container).or_default().push((self.now, None));
         self.begin(container, instance, program);
-        self.tell(Input::Started { instance });
+        self.after(latency::SEEN, Happening::News(Input::Started { instance }));
     }
 }
 

@@ -51,7 +51,8 @@ impl World {
         let up = latency::STEP * 2 + program.start_delay;
         self.after(up, Happening::Process(id, Turn::Up));
         if let Some(runs) = program.runs {
-            self.after(up + runs, Happening::Process(id, Turn::Done));
+            let done = (up + runs).max(latency::SEEN + latency::STEP);
+            self.after(done, Happening::Process(id, Turn::Done));
         }
         for (i, at) in timed {
             self.after(at, Happening::Process(id, Turn::File(i)));
