@@ -1,5 +1,7 @@
 //! Schedules and CronJobs against the tables of robfig/cron and of Kubernetes, and by properties.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod controller;
 mod history;
 mod missed;
