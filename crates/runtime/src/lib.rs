@@ -9,6 +9,7 @@
 mod beneath;
 pub mod config;
 pub mod contract;
+pub mod process;
 pub mod image;
 pub mod hook;
 pub mod probe;

@@ -1,0 +1,202 @@
+//! What the launcher knows once it is ready: its own namespaces, its staging area, the host's mounts.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::host::{self, Part};
+use super::protocol::Mode;
+use crate::caps::Caps;
+use crate::cgroup::Cgroup;
+use crate::rundir::RunDir;
+use crate::{mount, mountinfo};
+
+/// The launcher's standing.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// How containers are kept apart.
+    pub(super) mode: Mode,
+    /// Whether overlays can be mounted.
+    pub(super) overlay: bool,
+    /// The run's directory.
+    pub(super) dir: RunDir,
+    /// The run's cgroup.
+    pub(super) cgroup: Option<Cgroup>,
+    /// Whether `/sys/fs/cgroup` is cgroup v2 alone, so that a container can have its own view of it.
+    pub(super) unified: bool,
+    /// What the launcher may do.
+    pub(super) caps: Caps,
+    /// The launcher itself, to see whether it still lives.
+    pub(super) alive: OwnedFd,
+    /// `/dev/null`.
+    pub(super) null: OwnedFd,
+    /// The namespaces the launcher itself is in.
+    pub(super) own: Own,
+    /// The host's mounts, as a container with the host's root gets them.
+    pub(super) host: HostMounts,
+}
+
+/// Descriptors of the launcher's own namespaces, to come back to.
+#[derive(Debug)]
+pub(super) struct Own {
+    uts: OwnedFd,
+    ipc: OwnedFd,
+    pid: OwnedFd,
+    /// The mount namespace of the host, where a bidirectional mount must be copied from.
+    host_mounts: Option<OwnedFd>,
+    mounts: OwnedFd,
+}
+
+/// Opens one of the caller's own namespaces.
+pub(super) fn own_namespace(kind: &str) -> io::Result<OwnedFd> {
+    Ok(File::open(Path::new("/proc/self/ns").join(kind))?.into())
+}
+
+impl Own {
+    /// Opens them; `host_mounts` is the mount namespace from before [`stage`].
+    pub(super) fn open(host_mounts: Option<OwnedFd>) -> io::Result<Self> {
+        Ok(Self {
+            uts: own_namespace("uts")?,
+            ipc: own_namespace("ipc")?,
+            pid: own_namespace("pid")?,
+            host_mounts,
+            mounts: own_namespace("mnt")?,
+        })
+    }
+
+    /// Makes a new UTS namespace with a host name in it and comes back.
+    pub(super) fn new_uts(&self, hostname: &str) -> io::Result<OwnedFd> {
+        unshare(CloneFlags::CLONE_NEWUTS)?;
+        let made = nix::unistd::sethostname(hostname)
+            .map_err(io::Error::from)
+            .and_then(|()| own_namespace("uts"));
+        come_back(&self.uts, CloneFlags::CLONE_NEWUTS);
+        made
+    }
+
+    /// Makes a new IPC namespace and comes back.
+    pub(super) fn new_ipc(&self) -> io::Result<OwnedFd> {
+        unshare(CloneFlags::CLONE_NEWIPC)?;
+        let made = own_namespace("ipc");
+        come_back(&self.ipc, CloneFlags::CLONE_NEWIPC);
+        made
+    }
+
+    /// Does something with the children's PID namespace set to another.
+    pub(super) fn with_pids<T>(
+        &self,
+        pids: &OwnedFd,
+        act: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        setns(pids, CloneFlags::CLONE_NEWPID)?;
+        let result = act();
+        come_back(&self.pid, CloneFlags::CLONE_NEWPID);
+        result
+    }
+
+    /// Copies a mount tree of the host's own mount namespace, so that it stays its peer.
+    pub(super) fn clone_from_host(&self, path: &Path) -> io::Result<OwnedFd> {
+        let Some(host) = &self.host_mounts else {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        };
+        setns(host, CloneFlags::CLONE_NEWNS)?;
+        let result = mount::clone_tree(path, true);
+        come_back(&self.mounts, CloneFlags::CLONE_NEWNS);
+        result
+    }
+}
+
+/// Returns to one of the launcher's own namespaces. That cannot fail for one that we left with the
+/// right to do so; going on in the wrong one would put the next container there, so we would rather
+/// die: the containers die with us and `holdfast` says so.
+fn come_back(namespace: &OwnedFd, kind: CloneFlags) {
+    if setns(namespace, kind).is_err() {
+        std::process::abort();
+    }
+}
+
+/// The staging area inside a run directory: a memory file system that only the launcher's mount
+/// namespace and its copies have.
+pub(super) fn staging(dir: &Path) -> PathBuf {
+    dir.join("mnt")
+}
+
+/// Gives the launcher a mount namespace of its own with the staging area in it.
+pub(super) fn stage(dir: &Path) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount::make_all_slaves()?;
+    let staging = staging(dir);
+    fs::create_dir_all(&staging)?;
+    mount::mount("tmpfs", &staging, "mode=711,size=16m")?;
+    mount::make_private(&staging)?;
+    // Where a container's own staging area goes, and what covers the directories it may not see.
+    fs::create_dir(staging.join("c"))?;
+    fs::create_dir(staging.join("empty"))?;
+    fs::set_permissions(staging.join("empty"), fs::Permissions::from_mode(0o555))
+}
+
+/// Whether `/sys/fs/cgroup` is cgroup v2 and nothing else.
+pub(super) fn unified() -> bool {
+    mountinfo::read().is_ok_and(|mounts| {
+        mounts
+            .iter()
+            .any(|entry| entry.fstype == "cgroup2" && entry.target == Path::new("/sys/fs/cgroup"))
+    })
+}
+
+/// The host's mounts, read again only when they have changed.
+#[derive(Debug)]
+pub(super) struct HostMounts {
+    file: File,
+    parts: Vec<Part>,
+    fresh: bool,
+}
+
+impl HostMounts {
+    /// Opens the kernel's list.
+    pub(super) fn open() -> io::Result<Self> {
+        Ok(Self { file: File::open("/proc/self/mountinfo")?, parts: Vec::new(), fresh: false })
+    }
+
+    /// Reads the list again if it has changed.
+    pub(super) fn refresh(&mut self, mode: Mode, staging: &Path) -> io::Result<()> {
+        // The file polls as an exception after every change (proc(5)).
+        let mut fds = [PollFd::new(&self.file, PollFlags::PRI)];
+        let changed = poll(&mut fds, Some(&Timespec::default()))? > 0;
+        if self.fresh && !changed {
+            return Ok(());
+        }
+        let mut text = String::new();
+        self.file.rewind()?;
+        self.file.read_to_string(&mut text)?;
+        let all = mountinfo::parse(&text);
+        self.parts = host::parts(&mountinfo::visible(&all), mode == Mode::Rootless, staging);
+        self.fresh = true;
+        Ok(())
+    }
+
+    /// The parts of a root made of them.
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+}
+
+/// Opens `/dev/null`.
+pub(super) fn open_null() -> io::Result<OwnedFd> {
+    Ok(File::options().read(true).write(true).open("/dev/null")?.into())
+}
+
+/// Makes `fd` the descriptor `number`, which then survives an exec.
+pub(super) fn put(fd: impl AsFd, number: i32) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: dup2 touches no memory; what was open at `number` (0, 1 or 2) is owned by no Rust value.
+    if unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

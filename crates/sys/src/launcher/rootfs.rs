@@ -1,0 +1,319 @@
+//! A container's root, built in its own mount namespace and then made `/`.
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode as FileMode, OFlags};
+
+use super::context::{Context, staging};
+use super::host::Part;
+use super::protocol::{Failure, Mode, MountSpec, Propagation, Root, Spec};
+use super::sandbox::Sandbox;
+use super::system;
+use crate::mount::{self, Change, attr};
+use crate::paths;
+
+/// A root being built.
+pub(super) struct Builder<'a> {
+    pub(super) context: &'a Context,
+    pub(super) sandbox: &'a Sandbox,
+    pub(super) spec: &'a Spec,
+    /// Where it is.
+    root: PathBuf,
+    /// The mounts it is made of, to be made read-only at the end.
+    parts: Vec<OwnedFd>,
+    /// How many overlays there are.
+    overlays: usize,
+}
+
+/// The source of a mount, opened before the root is built.
+pub(super) type Sources = Vec<Option<OwnedFd>>;
+
+/// Says what was done when an error came.
+pub(super) trait During<T> {
+    /// As a failure to run, in the words of runc: `what: error`.
+    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
+}
+
+impl<T, E: std::fmt::Display> During<T> for Result<T, E> {
+    fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|error| Failure::run(format!("{}: {error}", what())))
+    }
+}
+
+/// An error of the system without Rust's "(os error 2)", as a C library says it.
+pub(super) fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+fn mounting(spec: &MountSpec) -> String {
+    let source = spec.source.as_deref().unwrap_or(Path::new("tmpfs"));
+    format!("error mounting \"{}\" to rootfs at \"{}\"", source.display(), spec.target.display())
+}
+
+/// Opens the sources of all binds; a bidirectional one in the host's mount namespace.
+pub(super) fn open_sources(context: &Context, mounts: &[MountSpec]) -> Result<Sources, Failure> {
+    let open = |spec: &MountSpec| {
+        let Some(source) = &spec.source else { return Ok(None) };
+        let both = spec.propagation == Propagation::Both;
+        let tree = if both {
+            context.own.clone_from_host(source)
+        } else {
+            mount::clone_tree(source, true)
+        };
+        tree.map(Some)
+            .map_err(|error| Failure::run(format!("{}: {}", mounting(spec), words(&error))))
+    };
+    mounts.iter().map(open).collect()
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(context: &'a Context, sandbox: &'a Sandbox, spec: &'a Spec) -> Self {
+        let root = PathBuf::from("root");
+        Self { context, sandbox, spec, root, parts: Vec::new(), overlays: 0 }
+    }
+
+    /// Builds the root and makes it `/`.
+    pub(super) fn build(mut self, sources: &Sources) -> Result<(), Failure> {
+        self.make_staging().map_err(|error| {
+            Failure::run(format!("cannot prepare the container's root: {}", words(&error)))
+        })?;
+        let root = match &self.spec.root {
+            Root::Layers(layers) => self.layers(layers)?,
+            Root::Host => self.host()?,
+        };
+        system::proc(&self, root.as_fd())?;
+        system::sys(&self, root.as_fd())?;
+        system::dev(&self, root.as_fd())?;
+        for (spec, source) in self.spec.mounts.iter().zip(sources) {
+            bind(root.as_fd(), spec, source.as_ref())
+                .map_err(|error| Failure::run(format!("{}: {}", mounting(spec), words(&error))))?;
+        }
+        if !self.spec.privileged {
+            system::mask(&self, root.as_fd())?;
+        }
+        // runc makes the working directory if it is missing, before the root becomes read-only.
+        if paths::open(root.as_fd(), &self.spec.cwd).is_err() {
+            let _ = paths::open_or_create(root.as_fd(), &self.spec.cwd, true);
+        }
+        if self.spec.read_only_root {
+            let read_only = Change { set: attr::RDONLY, ..Change::default() };
+            for part in &self.parts {
+                mount::set_attr(part.as_fd(), read_only)
+                    .during(|| "cannot make the root read-only".to_owned())?;
+            }
+        }
+        pivot(root.as_fd()).during(|| "cannot change the root".to_owned())
+    }
+
+    /// Whether files of other owners can be made here.
+    pub(super) fn rootless(&self) -> bool {
+        self.context.mode == Mode::Rootless
+    }
+
+    /// A memory file system of the container's own: what it writes, and the places of its overlays.
+    fn make_staging(&self) -> io::Result<()> {
+        let place = staging(self.context.dir.path()).join("c");
+        mount::mount("tmpfs", &place, "mode=755")?;
+        std::env::set_current_dir(&place)?;
+        fs::create_dir(&self.root)
+    }
+
+    fn layers(&mut self, layers: &[PathBuf]) -> Result<OwnedFd, Failure> {
+        if !self.context.overlay {
+            return self.plain_layer(layers);
+        }
+        let root = self.root.clone();
+        // Overlayfs wants the highest first.
+        let lower: Vec<&Path> = layers.iter().rev().map(PathBuf::as_path).collect();
+        self.overlay(&lower, &root).and_then(|()| self.opened_root()).map_err(|error| {
+            Failure::run(format!("cannot mount the image's layers: {}", words(&error)))
+        })
+    }
+
+    /// Where no overlay is to be had: one directory, read-only.
+    fn plain_layer(&mut self, layers: &[PathBuf]) -> Result<OwnedFd, Failure> {
+        let [layer] = layers else {
+            return Err(Failure::run(
+                "an image of several layers needs overlayfs, which cannot be mounted here",
+            ));
+        };
+        let mut bind = || -> io::Result<OwnedFd> {
+            let tree = mount::clone_tree(layer, true)?;
+            let change =
+                Change { set: attr::RDONLY, recursive: true, propagation: libc::MS_PRIVATE };
+            mount::set_attr(tree.as_fd(), change)?;
+            let target = paths::open(self.staging_fd()?.as_fd(), &self.root)?;
+            mount::attach(tree.as_fd(), target.as_fd())?;
+            self.opened_root()
+        };
+        bind().map_err(|error| Failure::run(format!("cannot bind the image: {}", words(&error))))
+    }
+
+    fn staging_fd(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(".", flags, FileMode::empty())?)
+    }
+
+    fn opened_root(&mut self) -> io::Result<OwnedFd> {
+        let root = mount::open_mount(&self.root)?;
+        self.parts.push(root.try_clone()?);
+        Ok(root)
+    }
+
+    fn host(&mut self) -> Result<OwnedFd, Failure> {
+        self.host_parts().map_err(|error| {
+            Failure::run(format!("cannot build the root from the host's files: {}", words(&error)))
+        })
+    }
+
+    fn host_parts(&mut self) -> io::Result<OwnedFd> {
+        let parts = self.context.host.parts();
+        let whole = matches!(parts.first(), Some(Part::Overlay(path)) if path == Path::new("/"));
+        let root = if whole && self.context.overlay {
+            let root = self.root.clone();
+            self.overlay(&[Path::new("/")], &root)?;
+            self.opened_root()?
+        } else {
+            mount::mount("tmpfs", &self.root, "mode=755")?;
+            self.opened_root()?
+        };
+        for part in parts {
+            match part {
+                Part::Overlay(path) if path == Path::new("/") && whole && self.context.overlay => {}
+                Part::Overlay(path) => self.host_overlay(root.as_fd(), path)?,
+                Part::Bind(path) => self.host_bind(root.as_fd(), path)?,
+                Part::Directory(path, mode) => {
+                    let made = paths::open_or_create(root.as_fd(), path, true)?;
+                    chmod(&made, *mode)?;
+                }
+                Part::Link(path, target) => {
+                    let relative = path.strip_prefix("/").unwrap_or(path);
+                    rustix::fs::symlinkat(target, root.as_fd(), relative)?;
+                }
+            }
+        }
+        let tmp = paths::open_or_create(root.as_fd(), Path::new("/tmp"), true)?;
+        if self.tmp_is_a_mount()? {
+            let fresh =
+                mount::new_fs("tmpfs", &[("mode", Some("1777"))], attr::NOSUID | attr::NODEV)?;
+            mount::attach(fresh.as_fd(), tmp.as_fd())?;
+        }
+        Ok(root)
+    }
+
+    /// Whether the host's `/tmp` is not part of its `/`, whose copy would have it.
+    fn tmp_is_a_mount(&self) -> io::Result<bool> {
+        let device = |path| fs::metadata(path).map(|m| m.dev());
+        Ok(device("/tmp").ok() != device("/").ok())
+    }
+
+    fn host_overlay(&mut self, root: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+        if !self.context.overlay {
+            return self.host_bind(root, path);
+        }
+        let place = PathBuf::from(format!("m{}", self.overlays));
+        fs::create_dir(&place)?;
+        if self.overlay(&[path], &place).is_err() {
+            // Overlayfs does not take every file system (nor an overlay on overlays): read-only then.
+            return self.host_bind(root, path);
+        }
+        let target = paths::open_or_create(root, path, true)?;
+        let part = mount::open_mount(&place)?;
+        mount::attach(part.as_fd(), target.as_fd())?;
+        self.parts.push(part);
+        Ok(())
+    }
+
+    fn host_bind(&self, root: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+        let Ok(tree) = mount::clone_tree(path, true) else {
+            return Ok(()); // unmounted since, or not ours to see
+        };
+        let change = Change { set: attr::RDONLY, recursive: true, propagation: libc::MS_PRIVATE };
+        mount::set_attr(tree.as_fd(), change)?;
+        let target = paths::open_or_create(root, path, paths::is_directory(tree.as_fd())?)?;
+        mount::attach(tree.as_fd(), target.as_fd())
+    }
+
+    /// Mounts an overlay of `lower` (highest first) on `target`, both seen from the staging area. The
+    /// layers are named by short links: mount options have one page, and no way to quote.
+    fn overlay(&mut self, lower: &[&Path], target: &Path) -> io::Result<()> {
+        let number = self.overlays;
+        self.overlays += 1;
+        let (upper, work) = (format!("u{number}"), format!("w{number}"));
+        fs::create_dir(&upper)?;
+        fs::create_dir(&work)?;
+        let mut options = String::from("lowerdir=");
+        for (index, layer) in lower.iter().enumerate() {
+            let link = format!("{number}.{index}");
+            symlink(layer, &link)?;
+            if index > 0 {
+                options.push(':');
+            }
+            options.push_str(&link);
+        }
+        options.push_str(&format!(",upperdir={upper},workdir={work}"));
+        if self.rootless() {
+            options.push_str(",userxattr");
+        }
+        // The directory shown is the upper one, so it must look like the one below.
+        let like = fs::metadata(lower[0])?;
+        if !self.rootless() {
+            std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))?;
+        }
+        fs::set_permissions(&upper, fs::Permissions::from_mode(like.mode() & 0o7777))?;
+        mount::mount("overlay", target, &options)
+    }
+}
+
+/// Carries out one mount of the pod.
+fn bind(root: BorrowedFd<'_>, spec: &MountSpec, source: Option<&OwnedFd>) -> io::Result<()> {
+    let propagation = match spec.propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::FromHost => libc::MS_SLAVE,
+        Propagation::Both => libc::MS_SHARED,
+    };
+    let fresh;
+    let (tree, directory) = match source {
+        Some(tree) => (tree, paths::is_directory(tree.as_fd())?),
+        None => {
+            let size = spec.size.map(|size| size.to_string());
+            let mut options = vec![("mode", Some("1777"))];
+            if let Some(size) = &size {
+                options.push(("size", Some(size.as_str())));
+            }
+            fresh = mount::new_fs("tmpfs", &options, 0)?;
+            (&fresh, true)
+        }
+    };
+    let set = if spec.read_only { attr::RDONLY } else { 0 };
+    mount::set_attr(tree.as_fd(), Change { set, propagation, recursive: true })?;
+    let target = paths::open_or_create(root, &spec.target, directory)?;
+    mount::attach(tree.as_fd(), target.as_fd())
+}
+
+/// Changes the mode of what an `O_PATH` descriptor stands for.
+pub(super) fn chmod(fd: &OwnedFd, mode: u32) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    fs::set_permissions(
+        format!("/proc/self/fd/{}", fd.as_raw_fd()),
+        fs::Permissions::from_mode(mode),
+    )
+}
+
+/// Makes `root` the root directory and lets go of the old one (pivot_root(2), "pivot_root(".", ".")").
+fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
+    const HERE: &CStr = c".";
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(HERE, HERE)?;
+    rustix::mount::unmount(HERE, rustix::mount::UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! A sandbox: the namespaces that the containers of one pod share, held by descriptors.
+//!
+//! No process is needed to hold them, except for a shared PID namespace: its PID 1 is a child of the
+//! launcher that does nothing but reap.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::context::{Context, staging};
+use super::parent::{Parent, close_all, die_with};
+use super::protocol::{Failure, Mode, Pids, Sandbox as Wish};
+use crate::cgroup::Cgroup;
+use crate::clone::{Cloned, Pid, clone3, exit_now};
+use crate::signals::SignalFd;
+use crate::{mount, signals};
+
+/// One sandbox.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    /// Who shares PIDs.
+    pub(super) pids: Pids,
+    /// Its UTS namespace.
+    pub(super) uts: Option<OwnedFd>,
+    /// Its IPC namespace.
+    pub(super) ipc: Option<OwnedFd>,
+    /// Its network namespace.
+    pub(super) net: Option<OwnedFd>,
+    /// The PID 1 of its shared PID namespace, and that namespace.
+    pub(super) holder: Option<(Pid, OwnedFd)>,
+    /// Its `/dev/shm` in the staging area; `None` means the host's.
+    pub(super) shm: Option<PathBuf>,
+    /// Its cgroup, the parent of the containers' leaves.
+    pub(super) cgroup: Option<Cgroup>,
+}
+
+/// The size of a pod's `/dev/shm`, as containerd makes it.
+const SHM: &str = "mode=1777,size=64m";
+
+impl Sandbox {
+    /// Makes one.
+    pub(super) fn create(
+        context: &Context,
+        wish: &Wish,
+        net: Option<OwnedFd>,
+    ) -> Result<Self, Failure> {
+        let fail = |what: &'static str| {
+            move |error: io::Error| {
+                Failure::create(format!("cannot make the pod's {what}: {error}"))
+            }
+        };
+        let cgroup = context.cgroup.as_ref().map(|run| run.child(&wish.name));
+        if let Some(cgroup) = &cgroup {
+            cgroup.create().map_err(fail("cgroup"))?;
+        }
+        let mut sandbox =
+            Self { pids: wish.pids, uts: None, ipc: None, net, holder: None, shm: None, cgroup };
+        if context.mode == Mode::Plain {
+            return Ok(sandbox);
+        }
+        let made = sandbox.fill(context, wish).map_err(fail("namespaces"));
+        if let Err(failure) = made {
+            sandbox.destroy();
+            return Err(failure);
+        }
+        Ok(sandbox)
+    }
+
+    fn fill(&mut self, context: &Context, wish: &Wish) -> io::Result<()> {
+        if let Some(hostname) = &wish.hostname {
+            self.uts = Some(context.own.new_uts(hostname)?);
+        }
+        if wish.ipc {
+            self.ipc = Some(context.own.new_ipc()?);
+            let shm = staging(context.dir.path()).join(format!("shm-{}", wish.sandbox));
+            fs::create_dir(&shm)?;
+            self.shm = Some(shm.clone());
+            mount::mount("tmpfs", &shm, SHM)?;
+            fs::set_permissions(&shm, fs::Permissions::from_mode(0o1777))?;
+        }
+        if wish.pids == Pids::Pod {
+            self.holder = Some(hold_pids(context, self.cgroup.as_ref())?);
+        }
+        Ok(())
+    }
+
+    /// Lets go of everything. Its containers must be gone.
+    pub(super) fn destroy(&mut self) {
+        if let Some((pid, _)) = self.holder.take() {
+            // Its end kills what is left in the namespace; the launcher's reaping finds it.
+            signals::kill(pid, libc::SIGKILL);
+        }
+        if let Some(shm) = self.shm.take() {
+            let _ = mount::detach(&shm);
+            let _ = fs::remove_dir(&shm);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            // Busy while the holder is dying; the run's end removes it then.
+            let _ = cgroup.remove();
+        }
+        self.uts = None;
+        self.ipc = None;
+        self.net = None;
+    }
+}
+
+/// Starts the PID 1 of a shared PID namespace.
+fn hold_pids(context: &Context, pod: Option<&Cgroup>) -> io::Result<(Pid, OwnedFd)> {
+    let leaf = pod.map(|pod| pod.child("sandbox"));
+    if let Some(leaf) = &leaf {
+        leaf.create()?;
+    }
+    let into = leaf.as_ref().map(Cgroup::open).transpose()?;
+    // SAFETY: the launcher has one thread (checked when it was forked).
+    match unsafe { clone3(libc::CLONE_NEWPID, into.as_ref().map(AsFd::as_fd)) }? {
+        Cloned::Parent(pid) => match File::open(format!("/proc/{pid}/ns/pid")) {
+            Ok(namespace) => Ok((pid, namespace.into())),
+            Err(error) => {
+                signals::kill(pid, libc::SIGKILL);
+                Err(error)
+            }
+        },
+        Cloned::Child => hold(context),
+    }
+}
+
+/// The life of a PID-namespace holder.
+fn hold(context: &Context) -> ! {
+    let _ = rustix::thread::set_name(c"hf-pause");
+    let _ = rustix::process::setsid();
+    if die_with(&Parent::Launcher(context.alive.as_fd()), libc::SIGKILL).is_err() {
+        exit_now(1);
+    }
+    close_all();
+    let news = SignalFd::new(&[libc::SIGCHLD], true);
+    loop {
+        while signals::reap(true).is_some() {}
+        // No children at all: the next thing to happen is that an orphan is given to us and ends.
+        match &news {
+            Ok(news) => drop(news.take()),
+            Err(_) => exit_now(1),
+        }
+    }
+}

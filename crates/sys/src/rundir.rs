@@ -1,0 +1,183 @@
+//! The run directory: where one run of `holdfast` keeps what cannot vanish by itself.
+//!
+//! ```text
+//!   <state>/.lock            held while a run directory is made or a dead one is removed
+//!   <state>/<run>/lock       held by the launcher as long as it lives
+//!   <state>/<run>/cgroup     the path of the run's cgroup
+//! ```
+//! Whoever can take a run's `lock` knows that its owner is dead, kills what is left in its cgroup and
+//! removes both. Nothing else outlives a launcher: mounts and networks are in namespaces.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+
+use crate::cgroup::Cgroup;
+use crate::paths;
+
+/// How long a dead run's processes may take to go.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A run directory that we own. The lock goes with the value (and with the process).
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    state: PathBuf,
+    /// Never read: it only holds the lock.
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes `<state>/<run>` and locks it; `state` is made if missing, for its owner only.
+    ///
+    /// # Errors
+    /// EACCES and its kin; EEXIST if a run of that name is there.
+    pub fn create(state: &Path, run: &str) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+        let _guard = lock_state(state)?;
+        let path = state.join(run);
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let lock = File::create(path.join("lock"))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { path, state: state.to_owned(), _lock: lock })
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes down the run's cgroup, before that is made.
+    ///
+    /// # Errors
+    /// What writing says.
+    pub fn record_cgroup(&self, cgroup: &Cgroup) -> io::Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        fs::write(self.path.join("cgroup"), cgroup.path().as_os_str().as_bytes())
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub fn remove(self) -> io::Result<()> {
+        let _guard = lock_state(&self.state)?;
+        remove_run(&self.path)
+    }
+}
+
+/// Removes a run directory, the lock last: without it nobody would dare to finish what we left.
+fn remove_run(run: &Path) -> io::Result<()> {
+    let lock = run.join("lock");
+    for entry in fs::read_dir(run)? {
+        let path = entry?.path();
+        if path == lock {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(_) => paths::remove_tree(&path)?,
+        }
+    }
+    fs::remove_file(lock)?;
+    fs::remove_dir(run)
+}
+
+fn lock_state(state: &Path) -> io::Result<File> {
+    let file = File::options().create(true).append(true).open(state.join(".lock"))?;
+    loop {
+        match rustix::fs::flock(file.as_fd(), FlockOperation::LockExclusive) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map(|()| file).map_err(io::Error::from),
+        }
+    }
+}
+
+/// Removes what runs left that were killed together with their launcher. The answer tells what could
+/// not be removed, a line each.
+#[must_use]
+pub fn cleanup_stale(state: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(state) else { return Vec::new() };
+    let runs: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|p| p.is_dir()).collect();
+    if runs.is_empty() {
+        return Vec::new();
+    }
+    let _guard = match lock_state(state) {
+        Ok(guard) => guard,
+        Err(error) => return vec![format!("cannot lock {}: {error}", state.display())],
+    };
+    let mut problems = Vec::new();
+    for run in runs {
+        if let Err(error) = cleanup_one(&run) {
+            let run = run.display();
+            problems.push(format!("cannot remove what a dead run left in {run}: {error}"));
+        }
+    }
+    problems
+}
+
+fn cleanup_one(run: &Path) -> io::Result<()> {
+    // Without a lock file it was being made when its owner died (making it needs the state lock, which
+    // we hold), or it is not ours at all; then it is not empty, and removing it fails.
+    match File::open(run.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return fs::remove_dir(run),
+        Err(error) => return Err(error),
+        Ok(lock) => match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(()), // alive
+            other => other?,
+        },
+    }
+    if let Ok(cgroup) = fs::read(run.join("cgroup")) {
+        use std::os::unix::ffi::OsStringExt;
+        let path = PathBuf::from(std::ffi::OsString::from_vec(cgroup));
+        // A torn write must not make us remove someone else's group.
+        let ours = |run: &std::ffi::OsStr| {
+            let mut name = std::ffi::OsString::from(crate::cgroup::PREFIX);
+            name.push(run);
+            path.file_name() == Some(&name)
+        };
+        if run.file_name().is_some_and(ours) && path.is_dir() {
+            Cgroup::at(path).destroy(PATIENCE)?;
+        }
+    }
+    remove_run(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_run_is_left_alone_and_a_dead_one_removed() {
+        let state = tempfile::tempdir().unwrap();
+        let alive = RunDir::create(state.path(), "alive").unwrap();
+        let dead = RunDir::create(state.path(), "dead").unwrap();
+        fs::create_dir(dead.path().join("volumes")).unwrap();
+        let dead_path = dead.path().to_owned();
+        drop(dead);
+        fs::create_dir(state.path().join("half-made")).unwrap();
+        assert_eq!(cleanup_stale(state.path()), Vec::<String>::new());
+        assert!(alive.path().exists());
+        assert!(!dead_path.exists());
+        assert!(!state.path().join("half-made").exists());
+        let path = alive.path().to_owned();
+        alive.remove().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_reported_and_kept() {
+        let state = tempfile::tempdir().unwrap();
+        fs::create_dir(state.path().join("other")).unwrap();
+        fs::write(state.path().join("other/file"), "x").unwrap();
+        assert_eq!(cleanup_stale(state.path()).len(), 1);
+        assert!(state.path().join("other/file").exists());
+    }
+}
