@@ -15,7 +15,6 @@
 //! future closes it: no task outlives its probe.
 
 mod dial;
-pub(crate) mod expand;
 mod grpc;
 pub(crate) mod http;
 mod http2;
@@ -28,6 +27,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use holdfast_lifecycle::ProbeResult;
+use holdfast_lifecycle::backoff::go_duration;
 use tokio::time::Instant;
 
 use crate::contract::ExecOutcome;
@@ -136,7 +136,7 @@ async fn once(
             Ok(ExecOutcome::TimedOut) => ProbeResult::Failure(format!(
                 "command timed out: {:?} timed out after {}",
                 command.join(" "),
-                text::duration(timeout)
+                go_duration(timeout)
             )),
             Err(words) => ProbeResult::Error(words),
         },

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Ping, RecvStream};
+use holdfast_lifecycle::backoff::go_duration;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -24,7 +25,7 @@ pub(super) enum CheckError {
     /// Nothing spoke HTTP/2 there before the time was over.
     #[error(
         "timeout: failed to connect service {address:?} within {}: context deadline exceeded",
-        text::duration(*timeout)
+        go_duration(*timeout)
     )]
     NotConnected {
         /// Who was asked.
@@ -33,7 +34,7 @@ pub(super) enum CheckError {
         timeout: Duration,
     },
     /// No answer before the time was over.
-    #[error("timeout: health rpc did not complete within {}", text::duration(*timeout))]
+    #[error("timeout: health rpc did not complete within {}", go_duration(*timeout))]
     NoAnswer {
         /// For how long it was waited.
         timeout: Duration,

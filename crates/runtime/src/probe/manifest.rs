@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use holdfast_manifest::object::IntOrString;
 use holdfast_manifest::object::container as object;
 
-use super::expand::expand;
 use super::{Exec, Grpc, Handler, HttpGet, TcpSocket};
+use crate::config::expand;
 
 /// Why a handler of a manifest cannot be run, in the kubelet's words. A probe answers with
 /// [`ProbeResult::Error`](holdfast_lifecycle::ProbeResult::Error) then, a hook fails.
@@ -73,7 +73,10 @@ pub(crate) fn http_get(
 fn expand_static(command: &[String], env: &[object::EnvVar]) -> Vec<String> {
     let values: HashMap<&str, &str> =
         env.iter().map(|var| (var.name.as_str(), var.value.as_str())).collect();
-    command.iter().map(|word| expand(word, |name| values.get(name).copied())).collect()
+    command
+        .iter()
+        .map(|word| expand(word, |name| values.get(name).map(|v| (*v).to_owned())))
+        .collect()
 }
 
 fn host(name: &str) -> Option<String> {
