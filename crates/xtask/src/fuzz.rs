@@ -1,6 +1,8 @@
 //! Fuzzing with libFuzzer.
 
-use anyhow::{Result, bail};
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
 
 use crate::loc::rust_files;
 use crate::run::{Run, root, tool};
@@ -31,11 +33,18 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let cargo_fuzz = tool("cargo-fuzz", VERSION)?;
     let time = format!("-max_total_time={}", args.seconds);
     for target in targets {
+        // What is found goes to the first directory; the seeds stay as they are committed.
+        let found = root().join("target/fuzz-corpus").join(&target);
+        fs::create_dir_all(&found).with_context(|| found.display().to_string())?;
+        let seeds = root().join("fuzz/corpus").join(&target);
         // Sanitizers are unstable options; the stable compiler has them when told so. RUSTFLAGS,
         // which cargo-fuzz sets, take the place of this repository's own: the sanitizer cannot be
         // linked statically.
         Run::new(&cargo_fuzz)
-            .args(["fuzz", "run", &target, "--", &time])
+            .args(["fuzz", "run", &target])
+            .args([&found])
+            .args(seeds.is_dir().then_some(&seeds))
+            .args(["--", &time])
             .env("RUSTC_BOOTSTRAP", "1")
             .go()?;
     }
