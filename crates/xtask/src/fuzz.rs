@@ -34,17 +34,20 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let time = format!("-max_total_time={}", args.seconds);
     for target in targets {
         // What is found goes to the first directory; the seeds stay as they are committed.
-        let found = root().join("target/fuzz-corpus").join(&target);
+        let found = root().join("fuzz/corpus").join(&target);
         fs::create_dir_all(&found).with_context(|| found.display().to_string())?;
-        let seeds = root().join("fuzz/corpus").join(&target);
-        // Sanitizers are unstable options; the stable compiler has them when told so. RUSTFLAGS,
-        // which cargo-fuzz sets, take the place of this repository's own: the sanitizer cannot be
-        // linked statically.
+        let seeds = root().join("fuzz/seeds").join(&target);
+        let dictionary = format!("fuzz/{target}.dict");
+        let dictionary = root().join(&dictionary).is_file().then(|| format!("-dict={dictionary}"));
+        // No sanitizer: outside of `sys` there is no unsafe code for one to look at. The options of
+        // a fuzzing build are unstable; the stable compiler has them when told so. RUSTFLAGS, which
+        // cargo-fuzz sets, take the place of this repository's own.
         Run::new(&cargo_fuzz)
-            .args(["fuzz", "run", &target])
+            .args(["fuzz", "run", "--sanitizer", "none", &target])
             .args([&found])
             .args(seeds.is_dir().then_some(&seeds))
-            .args(["--", &time])
+            .args(["--", &time, "-max_len=65536", "-timeout=5", "-rss_limit_mb=1024"])
+            .args(dictionary)
             .env("RUSTC_BOOTSTRAP", "1")
             .go()?;
     }
