@@ -81,7 +81,6 @@ impl Cond {
         Ok(Self { text, clauses })
     }
 
-
     /// Whether it holds.
     pub(crate) fn holds(&self, scene: &Scene<'_>) -> bool {
         self.clauses.iter().all(|c| {
@@ -208,7 +207,9 @@ impl What {
             Self::Gone => scene.gone,
             Self::Ended => s.phase.is_terminal(),
             Self::Condition(name, v) => condition(name).is_some_and(|c| c.status == *v),
-            Self::ConditionReason(name, r) => condition(name).is_some_and(|c| c.reason == r.as_str()),
+            Self::ConditionReason(name, r) => {
+                condition(name).is_some_and(|c| c.reason == r.as_str())
+            }
             Self::ConditionMessage(name, m) => {
                 condition(name).is_some_and(|c| c.message == m.as_str())
             }

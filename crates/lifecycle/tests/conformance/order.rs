@@ -64,7 +64,8 @@ fn one(part: &str) -> Result<Order, String> {
     Ok(match w[..] {
         ["not", ..] => Order::Not(Box::new(one(part[3..].trim())?)),
         ["round", n, ..] => {
-            let n = n.trim_end_matches(':').parse().map_err(|_| format!("`{part}`: which round?"))?;
+            let n =
+                n.trim_end_matches(':').parse().map_err(|_| format!("`{part}`: which round?"))?;
             let rest = part.split_once(':').map_or("", |(_, r)| r);
             Order::Round(n, rest.split('<').map(|x| x.trim().to_owned()).collect())
         }
@@ -193,13 +194,8 @@ impl Log {
     pub(crate) fn print(&self) -> String {
         let mut out = String::new();
         for l in self.lines.iter().filter(|l| l.what != "Delaying").take(120) {
-            let _ = writeln!(
-                out,
-                "      {:>9.3} {} {}",
-                l.at.as_nanos() as f64 / 1e9,
-                l.who,
-                l.what
-            );
+            let _ =
+                writeln!(out, "      {:>9.3} {} {}", l.at.as_nanos() as f64 / 1e9, l.who, l.what);
         }
         out
     }

@@ -52,8 +52,6 @@ pub(crate) struct Pod {
     pub(crate) deadline: Option<Duration>,
     /// Readiness gates.
     pub(crate) gates: Vec<String>,
-    /// The Kubernetes minor version under test.
-    pub(crate) minor: u32,
     /// Whether its volumes can never be mounted.
     pub(crate) volumes_missing: bool,
     /// `maxContainerRestartPeriod`.
@@ -71,7 +69,6 @@ impl Default for Pod {
             grace: Duration::from_secs(30),
             deadline: None,
             gates: Vec::new(),
-            minor: 36,
             volumes_missing: false,
             backoff_max: Duration::from_secs(300),
             backoff_initial: Duration::from_secs(10),
@@ -116,7 +113,6 @@ impl Pod {
                 "grace" => self.grace = duration(value)?,
                 "deadline" => self.deadline = Some(duration(value)?),
                 "gate" => self.gates.push(value.into()),
-                "minor" => self.minor = value.parse().map_err(|_| "minor=36".to_owned())?,
                 "volumes" => self.volumes_missing = value == "missing",
                 "backoff-max" => self.backoff_max = duration(value)?,
                 "backoff-initial" => self.backoff_initial = duration(value)?,

@@ -133,8 +133,12 @@ impl Ord for Entry {
 
 impl World {
     /// A world in which the pod has just been accepted.
-    pub(crate) fn new(pod: &Pod, relist: Duration) -> Self {
-        let mut options = Options { minor: pod.minor, relist, ..Options::default() };
+    pub(crate) fn new(pod: &Pod, minor: u32, relist: Duration) -> Self {
+        let mut options = Options { minor, relist, ..Options::default() };
+        // Upstream's cases of this feature turn its gate on where it is off by default.
+        if pod.containers.iter().any(|(c, _)| !c.restart_rules.is_empty()) {
+            options.restart_all_containers = Some(true);
+        }
         options.back_off.max = pod.backoff_max;
         options.back_off.initial = pod.backoff_initial.min(pod.backoff_max);
         let plan = pod.plan();
@@ -163,7 +167,7 @@ impl World {
             life: 0,
             missed: Vec::new(),
             sandbox: None,
-            invariants: Invariants::default(),
+            invariants: Invariants::new(minor),
             broken: None,
             ticks_now: 0,
         };

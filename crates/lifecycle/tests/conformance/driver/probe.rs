@@ -63,13 +63,19 @@ impl World {
                     Check::File(_) => fail("no such file"),
                     Check::Takes(d, _) if Some(*d) > timeout => fail("command timed out"),
                     Check::Takes(_, ok) => {
-                        if *ok { ProbeResult::Success } else { fail("it failed") }
+                        if *ok {
+                            ProbeResult::Success
+                        } else {
+                            fail("it failed")
+                        }
                     }
                     Check::Http(answers) => {
                         let age = self.now.since(p.started);
                         match answers.iter().rev().find(|(at, _)| *at <= age) {
                             Some((_, 200..=399)) => ProbeResult::Success,
-                            Some((_, code)) => fail(&format!("HTTP probe failed with statuscode: {code}")),
+                            Some((_, code)) => {
+                                fail(&format!("HTTP probe failed with statuscode: {code}"))
+                            }
                             None => fail("connection refused"),
                         }
                     }

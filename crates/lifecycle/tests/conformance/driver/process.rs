@@ -166,7 +166,8 @@ impl World {
         let ends = |w: &mut Self, after, result| {
             w.after(after, Happening::HookEnds(id, hook, result));
         };
-        let outcome = |exit: i32| if exit == 0 { Ok(()) } else { Err(format!("exited with {exit}")) };
+        let outcome =
+            |exit: i32| if exit == 0 { Ok(()) } else { Err(format!("exited with {exit}")) };
         if !matches!(script, HookScript::Http(_) | HookScript::Invalid) {
             self.hooks.push((container, hook, self.now));
         }
@@ -174,7 +175,10 @@ impl World {
             HookScript::Logs { start_delay, runs, exit } => {
                 let at = latency::EXEC;
                 self.after(at, Happening::HookLogs(id, hook, "Starting"));
-                self.after(at + start_delay + latency::STEP, Happening::HookLogs(id, hook, "Started"));
+                self.after(
+                    at + start_delay + latency::STEP,
+                    Happening::HookLogs(id, hook, "Started"),
+                );
                 let end = at + start_delay + runs + latency::STEP * 2;
                 self.after(end, Happening::HookLogs(id, hook, "Exiting"));
                 ends(self, end, outcome(exit));

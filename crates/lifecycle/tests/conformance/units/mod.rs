@@ -57,10 +57,7 @@ fn case(words: &[String], base: &[String], place: String, check: Check) -> Resul
         let run = Box::new(|| Ok(()));
         return Ok(Case { id: id.clone(), name, place, skip: Some(reason), run });
     }
-    let arrow = rest
-        .iter()
-        .position(|w| w == "->")
-        .ok_or_else(|| format!("{place}: no `->`"))?;
+    let arrow = rest.iter().position(|w| w == "->").ok_or_else(|| format!("{place}: no `->`"))?;
     let row = Row {
         given: base.iter().chain(&rest[..arrow]).cloned().collect(),
         expected: rest[arrow + 1..].to_vec(),
