@@ -1,6 +1,7 @@
 //! Conditions on a published status: `phase=Running and R1:rc>=1`, `I1:exited=0 => I1:rc=0; gone`.
 //!
-//! `;` joins clauses that must all hold, `=>` is an implication, `and` a conjunction, `!` a negation.
+//! `;` joins clauses that must all hold, `=>` is an implication, `and` or a space a conjunction, `!` a
+//! negation. `every:` and `any:` speak of the regular containers.
 
 use holdfast_lifecycle::PodStatus;
 use holdfast_lifecycle::status::{ContainerStatus, State};
@@ -212,6 +213,12 @@ impl What {
             }
             Self::ConditionMessage(name, m) => {
                 condition(name).is_some_and(|c| c.message == m.as_str())
+            }
+            Self::Container(name, facet) if name == "every" => {
+                !s.regular.is_empty() && s.regular.iter().all(|c| facet.holds(c))
+            }
+            Self::Container(name, facet) if name == "any" => {
+                s.regular.iter().any(|c| facet.holds(c))
             }
             Self::Container(name, facet) => find(s, name).is_some_and(|c| facet.holds(c)),
         }

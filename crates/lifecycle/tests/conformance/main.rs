@@ -41,14 +41,18 @@ const FAMILIES: [(char, u32); 11] = [
     ('K', 33),
 ];
 
+/// Cases of upstream's probe workers, counted apart.
+const PROBERS: (char, u32) = ('W', 10);
+
 /// Tables of scenarios.
-const SCENARIOS: [(&str, &str); 9] = [
+const SCENARIOS: [(&str, &str); 10] = [
     ("lifecycle-regular.txt", include_str!("tables/lifecycle-regular.txt")),
     ("lifecycle-sidecar.txt", include_str!("tables/lifecycle-sidecar.txt")),
     ("lifecycle-termination.txt", include_str!("tables/lifecycle-termination.txt")),
     ("restart-rules.txt", include_str!("tables/restart-rules.txt")),
     ("pods.txt", include_str!("tables/pods.txt")),
     ("stopping.txt", include_str!("tables/stopping.txt")),
+    ("workers.txt", include_str!("tables/workers.txt")),
     ("hooks.txt", include_str!("tables/hooks.txt")),
     ("probes.txt", include_str!("tables/probes.txt")),
     ("probes-sidecar.txt", include_str!("tables/probes-sidecar.txt")),
@@ -110,10 +114,10 @@ fn complete(cases: &[Case]) -> Result<(), String> {
             return Err(format!("{}: {} is there twice", case.place, case.id));
         }
     }
-    for (family, count) in FAMILIES {
+    for (family, count) in FAMILIES.into_iter().chain([PROBERS]) {
         for n in 1..=count {
             if !seen.remove(&format!("{family}{n}")) {
-                eprintln!("case {family}{n} is missing");
+                return Err(format!("case {family}{n} is missing"));
             }
         }
     }
@@ -125,7 +129,8 @@ fn complete(cases: &[Case]) -> Result<(), String> {
 
 fn report<'a>(cases: impl Iterator<Item = &'a Case>) -> ExitCode {
     let total: u32 = FAMILIES.iter().map(|(_, n)| n).sum();
-    let (mut passed, mut failed, mut left_out) = (0, Vec::new(), Vec::new());
+    let (mut passed, mut probers) = (0, 0);
+    let (mut failed, mut left_out) = (Vec::new(), Vec::new());
     // A panic of the engine is a failure of one case.
     std::panic::set_hook(Box::new(|_| {}));
     for case in cases {
@@ -142,6 +147,7 @@ fn report<'a>(cases: impl Iterator<Item = &'a Case>) -> ExitCode {
                 Err(format!("panicked: {}", text.unwrap_or("?")))
             });
         match result {
+            Ok(()) if case.id.starts_with(PROBERS.0) => probers += 1,
             Ok(()) => passed += 1,
             Err(why) => failed.push((case, why)),
         }
@@ -156,6 +162,7 @@ fn report<'a>(cases: impl Iterator<Item = &'a Case>) -> ExitCode {
         let ids: Vec<&str> = failed.iter().map(|(c, _)| c.id.as_str()).collect();
         println!("failed: {}", ids.join(" "));
     }
+    println!("{probers} of {} cases of probe workers", PROBERS.1);
     println!("{passed} of {total} cases");
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

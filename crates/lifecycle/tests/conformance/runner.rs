@@ -276,6 +276,10 @@ fn assert_step(world: &World, step: &Step, mark: Time) -> Result<(), String> {
             }
             Ok(())
         }
+        Step::Probes(name, kind, bound) => {
+            let n = world.probes.get(&(id(world, name)?, *kind)).copied().unwrap_or(0);
+            if bound.holds(i64::from(n)) { Ok(()) } else { Err(format!("the probe ran {n} times")) }
+        }
         Step::Grace(name, want) => {
             let id = id(world, name)?;
             let last =

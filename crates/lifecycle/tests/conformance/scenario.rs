@@ -12,7 +12,8 @@
 //!   expect !re S1
 //! end
 //! ```
-//! A `pod` line or a container in a case overrides that of its group.
+//! A `pod` line or a container in a case overrides that of its group. `regular c[50] …` stands for fifty
+//! containers, `c00` to `c49`.
 
 use std::time::Duration;
 
@@ -124,6 +125,15 @@ impl Pod {
 
     fn container(&mut self, kind: Kind, words: &[String]) -> Result<(), String> {
         let name = words.first().ok_or("a container needs a name")?;
+        if let Some((stem, n)) = name.strip_suffix(']').and_then(|n| n.split_once('[')) {
+            let n: u32 = n.parse().map_err(|_| format!("`{name}` is not name[count]"))?;
+            for i in 0..n {
+                let mut one = words.to_vec();
+                one[0] = format!("{stem}{i:02}");
+                self.container(kind, &one)?;
+            }
+            return Ok(());
+        }
         let mut c = Container::new(name, kind, "old");
         let mut s = Script::new();
         let mut start_delay = Duration::ZERO;

@@ -71,6 +71,8 @@ pub(crate) enum Check {
     Logs(i32),
     /// An HTTP answer by time since the process started: `http(200@0,500@10)`.
     Http(Vec<(Duration, u16)>),
+    /// One answer after the other, the last one repeats: `answers(SFE)` for success, failure, error.
+    Answers(Vec<char>),
     /// An HTTP redirect to another host, which is not followed (`redirect`).
     RedirectAway,
 }
@@ -218,6 +220,11 @@ fn parse_check(word: &str) -> Result<Check, String> {
                 Check::Takes(duration(parts[0])?, parts.get(1) != Some(&"bad"))
             } else if let Some(i) = call(word, "logs", '(', ')') {
                 Check::Logs(number(i)?)
+            } else if let Some(i) = call(word, "answers", '(', ')') {
+                if i.is_empty() || !i.chars().all(|c| "SFE".contains(c)) {
+                    return Err("answers(SFE…)".into());
+                }
+                Check::Answers(i.chars().collect())
             } else if let Some(i) = call(word, "http", '(', ')') {
                 let mut answers = Vec::new();
                 for item in numbers(i) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use holdfast_lifecycle::ProbeKind;
+
 use crate::cond::Cond;
 use crate::order::{self, Order};
 use crate::text::{Bound, duration, unquote};
@@ -70,6 +72,8 @@ pub(crate) enum Step {
     Starts(String, Bound),
     /// `delays C N LO..HI`: each of the last N times from an end to the next start.
     Delays(String, usize, Duration, Duration),
+    /// `probes C startup|readiness|liveness BOUND`: how often the probe was run.
+    Probes(String, ProbeKind, Bound),
     /// `grace C D`: the grace period that the runtime was last told for the container.
     Grace(String, Duration),
     /// `stopped C LO..HI`: when, after the mark, the container was first told to stop.
@@ -164,6 +168,15 @@ impl Step {
                 let n = arg(1)?.parse().map_err(|_| "delays C N LO..HI".to_owned())?;
                 let (lo, hi) = range(arg(2)?)?;
                 Self::Delays(arg(0)?.into(), n, lo, hi)
+            }
+            "probes" => {
+                let kind = match arg(1)? {
+                    "startup" => ProbeKind::Startup,
+                    "readiness" => ProbeKind::Readiness,
+                    "liveness" => ProbeKind::Liveness,
+                    other => return Err(format!("there is no {other} probe")),
+                };
+                Self::Probes(arg(0)?.into(), kind, Bound::parse(arg(2)?)?)
             }
             "grace" => Self::Grace(arg(0)?.into(), duration(arg(1)?)?),
             "stopped" => {

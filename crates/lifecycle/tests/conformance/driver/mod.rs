@@ -68,6 +68,10 @@ pub(crate) struct World {
     pub(crate) runs: BTreeMap<ContainerId, Vec<(Time, Option<Time>)>>,
     /// What hooks did: container, hook, when.
     pub(crate) hooks: Vec<(ContainerId, HookKind, Time)>,
+    /// How often probes were run.
+    pub(crate) probes: BTreeMap<(ContainerId, ProbeKind), u32>,
+    /// How often a probe of a run has answered.
+    answers: BTreeMap<(InstanceId, ProbeKind), usize>,
     /// What the runtime was told to stop: container, when, grace period.
     pub(crate) stops: Vec<(ContainerId, Time, Duration)>,
     /// The log of all containers.
@@ -157,6 +161,8 @@ impl World {
             start_tries: BTreeMap::new(),
             runs: BTreeMap::new(),
             hooks: Vec::new(),
+            probes: BTreeMap::new(),
+            answers: BTreeMap::new(),
             stops: Vec::new(),
             log: Log::default(),
             history: Vec::new(),

@@ -22,6 +22,7 @@ impl World {
             self.fail(format!("{} has no {kind:?} probe", self.name(container)));
             return;
         };
+        *self.probes.entry((container, kind)).or_default() += 1;
         let takes = match check {
             Check::Takes(d, _) => d.min(timeout),
             _ => latency::EXEC,
@@ -52,6 +53,9 @@ impl World {
         }
         let Some(check) = self.check_of(container, kind) else { return };
         let timeout = self.engine.plan().container(container).probe(kind).map(|p| p.timeout);
+        let nth = self.answers.entry((id, kind)).or_default();
+        *nth += 1;
+        let nth = *nth;
         let result = match self.processes.get(&id).filter(|p| !p.ended) {
             None => ProbeResult::Error("no such container".into()),
             Some(p) => {
@@ -79,6 +83,11 @@ impl World {
                             None => fail("connection refused"),
                         }
                     }
+                    Check::Answers(list) => match list[nth.min(list.len()) - 1] {
+                        'S' => ProbeResult::Success,
+                        'F' => fail("it failed"),
+                        _ => ProbeResult::Error("it could not be run".into()),
+                    },
                     Check::RedirectAway => {
                         ProbeResult::Warning("Probe terminated redirects, Response body: ".into())
                     }
