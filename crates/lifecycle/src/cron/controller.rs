@@ -16,7 +16,7 @@ use crate::time::Time;
 /// A CronJob and what the controller knows of it.
 ///
 /// Call [`CronJob::sync`] when it is created, when one of its Jobs is added, changes or is gone,
-/// and at the time that the last [`Sync`] named; do what the actions say, in their order.
+/// and at the time that the last [`Decision`] named; do what the actions say, in their order.
 #[derive(Clone, Debug)]
 pub struct CronJob {
     spec: CronJobSpec,
@@ -29,7 +29,7 @@ pub struct CronJob {
 
 /// What to do, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sync {
+pub struct Decision {
     /// What to do, in order.
     pub actions: Vec<Action>,
     /// When to call [`CronJob::sync`] again if nothing happens before; `None` if only a change of
@@ -89,9 +89,9 @@ impl CronJob {
 
     /// Takes a changed spec and says when to call [`CronJob::sync`]: at the next scheduled time if
     /// the schedule or the time zone changed, else now (updateCronJob).
-    pub fn spec_changed(&mut self, now: Time, spec: CronJobSpec) -> Sync {
+    pub fn spec_changed(&mut self, now: Time, spec: CronJobSpec) -> Decision {
         let old = std::mem::replace(&mut self.spec, spec);
-        let mut out = Sync::default();
+        let mut out = Decision::default();
         if old.schedule == self.spec.schedule && old.time_zone == self.spec.time_zone {
             out.wake = Some(now);
             return out;
@@ -109,8 +109,8 @@ impl CronJob {
 
     /// Brings the CronJob up to date. `jobs` are all Jobs that it owns (cleanupFinishedJobs, then
     /// syncCronJob).
-    pub fn sync(&mut self, now: Time, jobs: &[ChildJob]) -> Sync {
-        let mut out = Sync::default();
+    pub fn sync(&mut self, now: Time, jobs: &[ChildJob]) -> Decision {
+        let mut out = Decision::default();
         self.clean_up(jobs, &mut out);
         self.look_at_jobs(jobs, &mut out);
         if !self.deleting {
@@ -122,8 +122,8 @@ impl CronJob {
     /// Takes back what [`Action::CreateJob`] promised: the Job was not created. The scheduled time
     /// stays due, so that the next [`CronJob::sync`] tries again; how long to wait before it is up
     /// to the caller (Kubernetes: 5 ms, doubled with every failure).
-    pub fn create_failed(&mut self, name: &str, error: &CreateError) -> Sync {
-        let mut out = Sync::default();
+    pub fn create_failed(&mut self, name: &str, error: &CreateError) -> Decision {
+        let mut out = Decision::default();
         if let Some((_, before)) = self.undo.take_if(|(started, _)| &**started == name) {
             self.forget(name);
             self.status.last_schedule = before;
@@ -155,7 +155,7 @@ impl CronJob {
     }
 
     /// Deletes the oldest finished Jobs beyond the history limits (cleanupFinishedJobs).
-    fn clean_up(&mut self, jobs: &[ChildJob], out: &mut Sync) {
+    fn clean_up(&mut self, jobs: &[ChildJob], out: &mut Decision) {
         let complete = |j: &&ChildJob| matches!(j.finished, Some(Finished::Complete { .. }));
         let failed = |j: &&ChildJob| matches!(j.finished, Some(Finished::Failed));
         let (keep_succeeded, keep_failed) = (self.spec.keep_succeeded, self.spec.keep_failed);
@@ -163,7 +163,7 @@ impl CronJob {
         self.delete_oldest(jobs.iter().filter(failed).collect(), keep_failed, out);
     }
 
-    fn delete_oldest(&mut self, mut jobs: Vec<&ChildJob>, keep: Option<u32>, out: &mut Sync) {
+    fn delete_oldest(&mut self, mut jobs: Vec<&ChildJob>, keep: Option<u32>, out: &mut Decision) {
         let Some(keep) = keep else { return };
         let surplus = jobs.len().saturating_sub(keep as usize);
         // Jobs that never started come last; the name breaks ties (byJobStartTime).
@@ -173,7 +173,7 @@ impl CronJob {
         }
     }
 
-    fn delete_job(&mut self, name: &Arc<str>, out: &mut Sync) {
+    fn delete_job(&mut self, name: &Arc<str>, out: &mut Decision) {
         out.actions.push(Action::DeleteJob { name: Arc::clone(name) });
         self.forget(name);
         out.normal("SuccessfulDelete", format!("Deleted job {name}"));
@@ -192,7 +192,7 @@ impl CronJob {
     }
 
     /// The first half of syncCronJob: what the Jobs say.
-    fn look_at_jobs(&mut self, jobs: &[ChildJob], out: &mut Sync) {
+    fn look_at_jobs(&mut self, jobs: &[ChildJob], out: &mut Decision) {
         for job in jobs {
             let Some(finished) = job.finished else {
                 if !self.is_active(&job.name) {
@@ -232,7 +232,7 @@ impl CronJob {
     }
 
     /// The second half of syncCronJob: whether to start a Job.
-    fn start(&mut self, now: Time, jobs: &[ChildJob], out: &mut Sync) {
+    fn start(&mut self, now: Time, jobs: &[ChildJob], out: &mut Decision) {
         let own_zone = match self.spec.time_zone.as_deref().map_or(Ok(TimeZone::UTC), zone) {
             Ok(zone) => zone,
             Err(error) => {
@@ -281,7 +281,7 @@ impl CronJob {
         now: Time,
         zone: &TimeZone,
         jobs: &[ChildJob],
-        out: &mut Sync,
+        out: &mut Decision,
     ) {
         if self.spec.starting_deadline.is_some_and(|d| scheduled + d < now) {
             out.warn(
@@ -319,7 +319,7 @@ impl CronJob {
     }
 }
 
-impl Sync {
+impl Decision {
     fn normal(&mut self, reason: &'static str, message: String) {
         self.event(false, reason, message);
     }

@@ -179,6 +179,16 @@ pub enum ScheduleError {
     ZoneInSchedule,
 }
 
+impl ScheduleError {
+    /// What to write instead, if that can be guessed.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Parse(error) => error.hint(),
+            Self::ZoneInSchedule => None,
+        }
+    }
+}
+
 /// A `spec.timeZone` that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

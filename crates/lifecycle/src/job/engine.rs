@@ -180,8 +180,8 @@ impl Job {
             }
             JobInput::PodChanged { pod, status, deleted } => {
                 if let Some(pod) = self.pods.get_mut(&pod) {
-                    let deleted = pod.summary.deleted.or(deleted);
-                    pod.summary = PodSummary { status, deleted, ..pod.summary.clone() };
+                    pod.summary.status = status;
+                    pod.summary.deleted = pod.summary.deleted.or(deleted);
                 }
             }
             JobInput::PodDeleted { pod } => {
@@ -267,7 +267,7 @@ impl Job {
             // What the garbage collector does once the owner is gone.
             let left: Vec<PodId> = self.pods.values().filter(|p| !p.gone).map(|p| p.id).collect();
             for id in left {
-                self.delete_pod(id, now);
+                self.ask_for_deletion(id, now);
             }
         } else if let Some(at) = self.deletion_time() {
             if now < at {
@@ -299,17 +299,22 @@ impl Job {
         self.outputs.push_back(JobOutput::CreatePod(new));
     }
 
-    /// Asks for the deletion of a pod, once.
+    /// Deletes a pod and says so.
     pub(super) fn delete_pod(&mut self, id: PodId, now: Time) {
-        let Some(pod) = self.pods.get_mut(&id).filter(|p| p.summary.deleted.is_none()) else {
-            return;
-        };
-        pod.summary.deleted = Some(now);
-        let name = Arc::clone(&pod.summary.name);
-        self.outputs.push_back(JobOutput::DeletePod { pod: id });
-        if !name.is_empty() {
+        let name = self.pods.get(&id).map(|p| Arc::clone(&p.summary.name)).unwrap_or_default();
+        if self.ask_for_deletion(id, now) && !name.is_empty() {
             self.normal("SuccessfulDelete", format!("Deleted pod: {name}"));
         }
+    }
+
+    /// Asks for the deletion of a pod, once; says whether this was the time.
+    fn ask_for_deletion(&mut self, id: PodId, now: Time) -> bool {
+        let Some(pod) = self.pods.get_mut(&id).filter(|p| p.summary.deleted.is_none()) else {
+            return false;
+        };
+        pod.summary.deleted = Some(now);
+        self.outputs.push_back(JobOutput::DeletePod { pod: id });
+        true
     }
 
     /// The event that says how the Job ended (recordJobFinished).

@@ -14,7 +14,7 @@ use std::time::Duration;
 use holdfast_lifecycle::Event;
 use holdfast_lifecycle::cron::{
     Action, ChildJob, ConcurrencyPolicy, CreateError, CronJob, CronJobSpec, CronJobStatus,
-    Finished, Sync, job_name,
+    Decision, Finished, job_name,
 };
 
 use crate::{at, millis, secs};
@@ -108,7 +108,7 @@ fn check(name: &str, spec: &str, was: &str, times: &str, expected: &str) {
 /// How many lines the table has; a line that gets lost is an error.
 const COUNT: usize = 69;
 
-fn events(sync: &Sync) -> Vec<String> {
+fn events(sync: &Decision) -> Vec<String> {
     let text = |e: &Event| {
         format!("{} {} {}", if e.warning { "Warning" } else { "Normal" }, e.reason, e.message)
     };
@@ -221,5 +221,5 @@ fn a_deleted_cron_job_starts_nothing() {
     let mut cron_job = CronJob::new(hourly(), secs(-60));
     cron_job.delete();
     let sync = cron_job.sync(at("2016-05-19T12:00:00Z"), &[]);
-    assert_eq!(sync, Sync::default());
+    assert_eq!(sync, Decision::default());
 }

@@ -116,6 +116,8 @@ fn suffixes() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_set_is_a_set(a in prop::collection::btree_set(0_u32..60, 0..20),
                       b in prop::collection::btree_set(0_u32..60, 0..20),

@@ -1,6 +1,7 @@
 //! Jobs against Kubernetes' tables, and by properties and whole lives in virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::type_complexity, reason = "rows of tables")]
 
 mod backoff;
 mod columns;

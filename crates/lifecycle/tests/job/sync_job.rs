@@ -20,7 +20,7 @@ use crate::{LONG_AGO, NOW, condition, container, ended};
 const TABLE: &str = include_str!("sync_job.txt");
 
 /// How many lines the table has; a line that gets lost is an error.
-const COUNT: usize = 115;
+const COUNT: usize = 143;
 
 #[test]
 fn sync_job() {
@@ -88,6 +88,10 @@ fn check(name: &str, words: &str, pods: &str, expected: &str, strict: bool) {
     if let Some(new) = value(numbers, "new") {
         let got: Indexes = created.into_iter().flatten().collect();
         assert_eq!(got.to_string(), new, "{name}: created indexes");
+    }
+    if let Some(wake) = number("wake") {
+        let at = NOW + Duration::from_secs(wake.into());
+        assert_eq!(job.poll_timeout(), Some(at), "{name}: wake");
     }
     let conditions = status.conditions.iter().map(|c| {
         let sign = if c.status { "" } else { "-" };
@@ -213,6 +217,7 @@ fn status(words: &str) -> JobStatus {
         start_time: number("started").map(|ago| NOW - Duration::from_secs(ago.into())),
         succeeded: number("ok").unwrap_or(0),
         failed: number("bad").unwrap_or(0),
+        failed_indexes: value(words, "fidx").map(|text| Indexes::parse(text, u32::MAX)),
         completed_indexes: Indexes::parse(value(words, "done").unwrap_or_default(), u32::MAX),
         ..JobStatus::default()
     }
