@@ -1,0 +1,244 @@
+//! What a Pod asks for and Holdfast does not do: said before anything starts.
+
+use holdfast_manifest::object::Pod;
+use holdfast_manifest::object::container::{
+    Container, ResourceRequirements, SecurityContext, SecurityProfile,
+};
+use holdfast_manifest::object::pod::PodSecurityContext;
+
+use super::capability;
+use super::node::Node;
+use super::signal::signal_number;
+use crate::volume::unsupported_source;
+
+/// A field of a Pod, and what is to be said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The field's path (`spec.containers[0].securityContext.procMount`).
+    pub path: String,
+    /// Why it is refused, or what it does here.
+    pub reason: String,
+}
+
+/// What stands in the way of a Pod, and what is only worth saying.
+#[derive(Default)]
+struct Findings {
+    refused: Vec<Finding>,
+    noted: Vec<Finding>,
+}
+
+impl Findings {
+    fn refuse(&mut self, path: impl Into<String>, reason: impl Into<String>) {
+        self.refused.push(Finding { path: path.into(), reason: reason.into() });
+    }
+
+    fn note(&mut self, path: impl Into<String>, reason: impl Into<String>) {
+        self.noted.push(Finding { path: path.into(), reason: reason.into() });
+    }
+}
+
+/// Every field of a Pod that is refused, with the reason. A Pod without any runs as in Kubernetes,
+/// but for its [`notices`].
+pub fn unsupported(pod: &Pod) -> Vec<Finding> {
+    look(pod, None).refused
+}
+
+/// Every field of a Pod that is accepted and does less here than in a cluster.
+pub fn notices(pod: &Pod, node: &Node) -> Vec<Finding> {
+    look(pod, Some(node)).noted
+}
+
+fn look(pod: &Pod, node: Option<&Node>) -> Findings {
+    let mut found = Findings::default();
+    let spec = &pod.spec;
+    if spec.host_users == Some(false) {
+        found.refuse("spec.hostUsers", "user namespaces of pods are not supported");
+    }
+    if let Some(class) = spec.runtime_class_name.as_ref().filter(|class| !class.is_empty()) {
+        found.refuse(
+            "spec.runtimeClassName",
+            format!("there is no RuntimeClass {class:?}: there is one runtime here"),
+        );
+    }
+    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
+        found.refuse("spec.os.name", "this machine runs Linux");
+    }
+    if !spec.resource_claims.is_empty() {
+        found.refuse("spec.resourceClaims", "dynamic resources need a cluster's drivers");
+    }
+    if !spec.scheduling_gates.is_empty() {
+        found.refuse(
+            "spec.schedulingGates",
+            "a pod with scheduling gates waits for ever: there is no one to lift them",
+        );
+    }
+    if let Some(resources) = &spec.resources
+        && (!resources.limits.is_empty() || !resources.requests.is_empty())
+    {
+        found.refuse(
+            "spec.resources",
+            "resources of the whole pod are not supported; give them to the containers",
+        );
+    }
+    if let Some(security) = &spec.security_context {
+        pod_security(security, &mut found);
+    }
+    if let Some(node) = node {
+        for (key, value) in &spec.node_selector {
+            if node.labels.get(key) != Some(value) {
+                found.note(
+                    format!("spec.nodeSelector[{key}]"),
+                    format!("this node has no label {key}={value}; the pod runs here all the same"),
+                );
+            }
+        }
+    }
+    for (index, volume) in spec.volumes.iter().enumerate() {
+        let path = format!("spec.volumes[{index}]");
+        if let Some((field, reason)) = unsupported_source(volume) {
+            found.refuse(format!("{path}.{field}"), reason);
+        }
+        for (source, part) in volume.projected.iter().flat_map(|p| &p.sources).enumerate() {
+            let path = format!("{path}.projected.sources[{source}]");
+            if part.service_account_token.is_some() {
+                found.refuse(
+                    format!("{path}.serviceAccountToken"),
+                    "there is no API server to issue the token",
+                );
+            }
+            if part.cluster_trust_bundle.is_some() {
+                found.refuse(
+                    format!("{path}.clusterTrustBundle"),
+                    "there is no API server to read it from",
+                );
+            }
+            if part.pod_certificate.is_some() {
+                found
+                    .refuse(format!("{path}.podCertificate"), "there is no API server to issue it");
+            }
+        }
+    }
+    let lists = [
+        ("initContainers", &spec.init_containers),
+        ("containers", &spec.containers),
+        ("ephemeralContainers", &spec.ephemeral_containers),
+    ];
+    for (list, containers) in lists {
+        for (index, one) in containers.iter().enumerate() {
+            container(&format!("spec.{list}[{index}]"), one, &mut found);
+        }
+    }
+    found
+}
+
+fn pod_security(security: &PodSecurityContext, found: &mut Findings) {
+    let path = "spec.securityContext";
+    if security.se_linux_options.is_some() {
+        found.refuse(format!("{path}.seLinuxOptions"), "SELinux labels are not supported");
+    }
+    if security.windows_options.is_some() {
+        found.refuse(format!("{path}.windowsOptions"), "this machine runs Linux");
+    }
+    for (index, sysctl) in security.sysctls.iter().enumerate() {
+        found.refuse(
+            format!("{path}.sysctls[{index}]"),
+            format!("sysctl {} cannot be set for one pod here", sysctl.name),
+        );
+    }
+    profile(path, "seccompProfile", security.seccomp_profile.as_ref(), found);
+    profile(path, "appArmorProfile", security.app_armor_profile.as_ref(), found);
+}
+
+/// `Unconfined` is what we do; `RuntimeDefault` is said to be looser here; a profile of one's own
+/// cannot be loaded.
+fn profile(path: &str, field: &str, profile: Option<&SecurityProfile>, found: &mut Findings) {
+    let path = format!("{path}.{field}.type");
+    match profile.map(|profile| profile.kind.as_str()) {
+        None | Some("Unconfined" | "") => {}
+        Some("RuntimeDefault") => {
+            found.note(path, "no profile is installed: the container runs as with Unconfined");
+        }
+        Some(kind) => found.refuse(path, format!("{kind} profiles cannot be loaded")),
+    }
+}
+
+fn container(path: &str, container: &Container, found: &mut Findings) {
+    if let Some(security) = &container.security_context {
+        container_security(&format!("{path}.securityContext"), security, found);
+    }
+    if !container.volume_devices.is_empty() {
+        found.refuse(
+            format!("{path}.volumeDevices"),
+            "raw block volumes are not supported; use hostPath of type BlockDevice",
+        );
+    }
+    for (index, variable) in container.env.iter().enumerate() {
+        if variable.value_from.as_ref().is_some_and(|from| from.file_key_ref.is_some()) {
+            found.refuse(
+                format!("{path}.env[{index}].valueFrom.fileKeyRef"),
+                "env files are not supported",
+            );
+        }
+    }
+    resources(&format!("{path}.resources"), &container.resources, found);
+    let signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.as_ref());
+    if let Some(name) = signal.filter(|name| signal_number(name).is_none()) {
+        found.refuse(
+            format!("{path}.lifecycle.stopSignal"),
+            format!("{name:?} is no signal of Linux"),
+        );
+    }
+    if container.stdin {
+        found.note(format!("{path}.stdin"), "nothing can attach: standard input is empty");
+    }
+    if container.tty {
+        found.note(format!("{path}.tty"), "no terminal is allocated: output is a pipe");
+    }
+}
+
+fn container_security(path: &str, security: &SecurityContext, found: &mut Findings) {
+    if security.se_linux_options.is_some() {
+        found.refuse(format!("{path}.seLinuxOptions"), "SELinux labels are not supported");
+    }
+    if security.windows_options.is_some() {
+        found.refuse(format!("{path}.windowsOptions"), "this machine runs Linux");
+    }
+    if security.proc_mount.as_deref().is_some_and(|kind| kind != "Default") {
+        found.refuse(format!("{path}.procMount"), "only Default is supported");
+    }
+    profile(path, "seccompProfile", security.seccomp_profile.as_ref(), found);
+    profile(path, "appArmorProfile", security.app_armor_profile.as_ref(), found);
+    let Some(capabilities) = &security.capabilities else { return };
+    for (list, names) in [("add", &capabilities.add), ("drop", &capabilities.drop)] {
+        for (index, name) in names.iter().enumerate() {
+            if !name.eq_ignore_ascii_case("ALL") && capability::canonical(name).is_none() {
+                found.refuse(
+                    format!("{path}.capabilities.{list}[{index}]"),
+                    format!("Linux has no capability {name:?}"),
+                );
+            }
+        }
+    }
+}
+
+fn resources(path: &str, resources: &ResourceRequirements, found: &mut Findings) {
+    if !resources.claims.is_empty() {
+        found.refuse(format!("{path}.claims"), "dynamic resources need a cluster's drivers");
+    }
+    for (list, amounts) in [("limits", &resources.limits), ("requests", &resources.requests)] {
+        for name in amounts.keys() {
+            let path = format!("{path}.{list}[{name}]");
+            match name.as_str() {
+                "cpu" | "memory" => {}
+                "ephemeral-storage" if list == "limits" => {
+                    found.note(path, "the disk space of containers is not limited here");
+                }
+                "ephemeral-storage" => {}
+                name if name.starts_with("hugepages-") => {
+                    found.refuse(path, "huge pages are not supported");
+                }
+                name => found.refuse(path, format!("this node has no resource {name}")),
+            }
+        }
+    }
+}

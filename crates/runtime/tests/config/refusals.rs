@@ -1,0 +1,133 @@
+//! Nothing is ignored in silence.
+
+use holdfast_runtime::config::{Finding, notices, unsupported};
+use serde_json::{Value, json};
+
+use super::{Bench, pod};
+
+fn paths(found: Vec<Finding>) -> Vec<String> {
+    assert!(found.iter().all(|finding| !finding.reason.is_empty()));
+    found.into_iter().map(|finding| finding.path).collect()
+}
+
+#[test]
+fn a_usual_pod_has_nothing_to_refuse() {
+    let spec = json!({
+        "serviceAccountName": "x", "tolerations": [{"operator": "Exists"}], "priority": 5,
+        "hostUsers": true, "os": {"name": "linux"},
+        "securityContext": {"runAsUser": 1, "fsGroup": 2, "seccompProfile": {"type": "Unconfined"}},
+        "volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}],
+    });
+    let container = json!({
+        "resources": {"limits": {"cpu": 1, "memory": "1Mi"}},
+        "securityContext": {"procMount": "Default", "capabilities": {"add": ["ALL", "NET_ADMIN"]}},
+        "lifecycle": {"stopSignal": "SIGUSR1"},
+    });
+    let pod = pod(container, spec);
+    assert_eq!(unsupported(&pod), []);
+    assert_eq!(notices(&pod, &Bench::new().node), []);
+}
+
+#[test]
+fn every_refusal_names_its_field() {
+    let cases: Vec<(Value, Value, &str)> = vec![
+        (json!({}), json!({"hostUsers": false}), "spec.hostUsers"),
+        (json!({}), json!({"runtimeClassName": "gvisor"}), "spec.runtimeClassName"),
+        (json!({}), json!({"os": {"name": "windows"}}), "spec.os.name"),
+        (json!({}), json!({"resourceClaims": [{}]}), "spec.resourceClaims"),
+        (json!({}), json!({"schedulingGates": [{"name": "g"}]}), "spec.schedulingGates"),
+        (json!({}), json!({"resources": {"limits": {"cpu": 1}}}), "spec.resources"),
+        (
+            json!({}),
+            json!({"securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}}),
+            "spec.securityContext.sysctls[0]",
+        ),
+        (
+            json!({}),
+            json!({"securityContext": {"seLinuxOptions": {"level": "s0"}}}),
+            "spec.securityContext.seLinuxOptions",
+        ),
+        (
+            json!({}),
+            json!({"securityContext": {"appArmorProfile": {"type": "Localhost"}}}),
+            "spec.securityContext.appArmorProfile.type",
+        ),
+        (json!({}), json!({"volumes": [{"name": "v", "nfs": {}}]}), "spec.volumes[0].nfs"),
+        (json!({}), json!({"volumes": [{"name": "v", "image": {}}]}), "spec.volumes[0].image"),
+        (
+            json!({}),
+            json!({"volumes": [{"name": "v", "emptyDir": {"medium": "HugePages"}}]}),
+            "spec.volumes[0].emptyDir",
+        ),
+        (
+            json!({}),
+            json!({"volumes": [{"name": "v", "projected": {"sources": [
+                {"configMap": {"name": "c"}}, {"serviceAccountToken": {"path": "t"}}]}}]}),
+            "spec.volumes[0].projected.sources[1].serviceAccountToken",
+        ),
+        (
+            json!({"securityContext": {"procMount": "Unmasked"}}),
+            json!({}),
+            "spec.containers[0].securityContext.procMount",
+        ),
+        (
+            json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
+            json!({}),
+            "spec.containers[0].securityContext.seccompProfile.type",
+        ),
+        (
+            json!({"securityContext": {"capabilities": {"add": ["NET_ADMIN", "FLY"]}}}),
+            json!({}),
+            "spec.containers[0].securityContext.capabilities.add[1]",
+        ),
+        (
+            json!({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}),
+            json!({}),
+            "spec.containers[0].volumeDevices",
+        ),
+        (
+            json!({"resources": {"limits": {"nvidia.com/gpu": 1}}}),
+            json!({}),
+            "spec.containers[0].resources.limits[nvidia.com/gpu]",
+        ),
+        (
+            json!({"resources": {"requests": {"hugepages-2Mi": "2Mi"}}}),
+            json!({}),
+            "spec.containers[0].resources.requests[hugepages-2Mi]",
+        ),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"fileKeyRef": {"key": "k"}}}]}),
+            json!({}),
+            "spec.containers[0].env[0].valueFrom.fileKeyRef",
+        ),
+        (
+            json!({"lifecycle": {"stopSignal": "SIGWHAT"}}),
+            json!({}),
+            "spec.containers[0].lifecycle.stopSignal",
+        ),
+    ];
+    for (container, spec, path) in cases {
+        assert_eq!(paths(unsupported(&pod(container, spec))), [path]);
+    }
+}
+
+#[test]
+fn what_does_less_is_said() {
+    let container = json!({
+        "tty": true, "stdin": true, "resources": {"limits": {"ephemeral-storage": "1Gi"}},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+    });
+    let spec = json!({"nodeSelector": {"disk": "ssd", "zone": "a"}});
+    let pod = pod(container, spec);
+    assert_eq!(unsupported(&pod), []);
+    assert_eq!(
+        paths(notices(&pod, &Bench::new().node)),
+        [
+            "spec.nodeSelector[zone]",
+            "spec.containers[0].securityContext.seccompProfile.type",
+            "spec.containers[0].resources.limits[ephemeral-storage]",
+            "spec.containers[0].stdin",
+            "spec.containers[0].tty",
+        ]
+    );
+}
