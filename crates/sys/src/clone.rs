@@ -31,7 +31,10 @@ pub unsafe fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::
     // SAFETY: all-zero is a valid `clone_args`; it means "nothing asked for".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = u64::from(flags.cast_unsigned());
-    args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    if flags & libc::CLONE_PARENT == 0 {
+        // A sibling has the exit signal of its maker.
+        args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    }
     if let Some(cgroup) = cgroup {
         args.flags |= INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());

@@ -88,11 +88,27 @@ pub(crate) fn ignore(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// The number of signals of every Linux but MIPS.
+const SIGNALS: i32 = 64;
+
 /// Gives every signal its default action and unblocks all of them.
 pub(crate) fn reset() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL is a valid disposition; SIGKILL, SIGSTOP and the C library's own are refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's own sigaction, all zero: SIG_DFL, no flags, no mask. It is larger than any
+    // architecture's. Not the C library's, which keeps two signals to itself and would not let us undo
+    // what our own parent did to them.
+    let default = [0_u64; 8];
+    for signal in 1..=SIGNALS {
+        // SAFETY: `default` is live and at least as large as the kernel's struct; nothing is written.
+        // SIGKILL and SIGSTOP are refused, which is fine.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                SIGNALS as usize / 8,
+            )
+        };
     }
     let none = set_of(&[]);
     // SAFETY: `none` is live.
@@ -125,6 +141,15 @@ pub(crate) struct Ended {
     pub(crate) code: i32,
     /// Whether a signal killed it.
     pub(crate) signalled: bool,
+}
+
+/// Waits for the end of one child and reaps it.
+pub(crate) fn wait(pid: Pid) {
+    let mut status = 0;
+    // SAFETY: `status` is live.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
 }
 
 /// Reaps one ended child of the caller, whichever it is. `None` if none has ended (when not

@@ -23,3 +23,12 @@ pub fn enter(uid: u32, gid: u32) -> io::Result<()> {
     std::fs::write("/proc/self/uid_map", format!("{uid} {outer_uid} 1"))?;
     std::fs::write("/proc/self/gid_map", format!("{gid} {outer_gid} 1"))
 }
+
+/// Whether the calling process is in a user namespace other than the machine's first.
+///
+/// # Errors
+/// If `/proc` cannot be read.
+pub fn inside() -> io::Result<bool> {
+    let map = std::fs::read_to_string("/proc/self/uid_map")?;
+    Ok(map.split_whitespace().ne(["0", "0", "4294967295"]))
+}

@@ -55,9 +55,9 @@ fn a_missing_program_is_a_run_error_in_the_words_of_runc() {
 
 fn pid_one_and_host_name() {
     with_pod(async |world| {
-        let ended = world.sh(1, "echo $$; hostname; ls -d /proc/[0-9]* | wc -l").await;
-        // The shell, ls and wc are all there is.
-        assert_eq!(ended.stdout, "1\nweb\n3\n");
+        let ended = world.sh(1, "echo $$; hostname; echo /proc/[0-9]*").await;
+        // The shell is all there is.
+        assert_eq!(ended.stdout, "1\nweb\n/proc/1\n");
     });
 }
 

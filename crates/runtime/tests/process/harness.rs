@@ -232,24 +232,20 @@ impl World {
 
     /// Waits for the end of a container; what it wrote is collected.
     pub async fn ended(&mut self, wanted: u64) -> Ended {
-        loop {
-            let event = match self.seen.iter().position(
-                |e| matches!(e, RuntimeEvent::Exited { instance, .. } if instance.0 == wanted),
-            ) {
-                Some(at) => self.seen.remove(at),
-                None => self.next().await,
-            };
-            match event {
-                RuntimeEvent::Exited { instance, code, oom, message, .. }
-                    if instance.0 == wanted =>
-                {
-                    let name = format!("c{wanted}");
-                    let (stdout, stderr) = (self.written(&name, false), self.written(&name, true));
-                    return Ended { code, oom, message, stdout, stderr };
-                }
-                other => self.seen.push(other),
+        let is_it = |e: &RuntimeEvent| matches!(e, RuntimeEvent::Exited { instance, .. } if instance.0 == wanted);
+        let mut exited = self.seen.iter().position(is_it).map(|at| self.seen.remove(at));
+        while exited.is_none() {
+            let event = self.next().await;
+            if is_it(&event) {
+                exited = Some(event);
+            } else {
+                self.seen.push(event);
             }
         }
+        let Some(RuntimeEvent::Exited { code, oom, message, .. }) = exited else { unreachable!() };
+        let name = format!("c{wanted}");
+        let (stdout, stderr) = (self.written(&name, false), self.written(&name, true));
+        Ended { code, oom, message, stdout, stderr }
     }
 
     /// What a container wrote, as far as events were taken.

@@ -142,14 +142,14 @@ fn enter_sandbox(birth: &Birth<'_>, sources: &Sources) -> Result<(), Failure> {
 
 /// Enters the namespaces of the main process; the PID namespace was entered by the clone.
 fn join(birth: &Birth<'_>, pidfd: &OwnedFd) -> Result<(), Failure> {
-    let mut flags = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWCGROUP;
-    if has_user_namespace(birth) {
-        flags |= CloneFlags::CLONE_NEWUSER;
-    }
+    // Those it shares with us we are in already, and may have no right to enter.
+    let sandbox = birth.sandbox;
+    let mut flags = CloneFlags::CLONE_NEWNS;
+    flags.set(CloneFlags::CLONE_NEWUTS, sandbox.uts.is_some());
+    flags.set(CloneFlags::CLONE_NEWIPC, sandbox.ipc.is_some());
+    flags.set(CloneFlags::CLONE_NEWNET, sandbox.net.is_some());
+    flags.set(CloneFlags::CLONE_NEWCGROUP, sandbox.cgroup.is_some());
+    flags.set(CloneFlags::CLONE_NEWUSER, has_user_namespace(birth));
     setns(pidfd, flags).during(|| "cannot enter the container".to_owned())
 }
 

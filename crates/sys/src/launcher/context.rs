@@ -13,14 +13,18 @@ use super::host::{self, Part};
 use super::protocol::Mode;
 use crate::caps::Caps;
 use crate::cgroup::Cgroup;
+use crate::clone::{Cloned, Pid, clone3, exit_now};
 use crate::rundir::RunDir;
-use crate::{mount, mountinfo};
+use crate::{mount, mountinfo, signals};
 
 /// The launcher's standing.
 #[derive(Debug)]
 pub(super) struct Context {
     /// How containers are kept apart.
     pub(super) mode: Mode,
+    /// Whether the launcher is in a user namespace, its own or one around `holdfast`: there the mounts
+    /// of the outside are locked, and owners and devices cannot be made at will.
+    pub(super) in_userns: bool,
     /// Whether overlays can be mounted.
     pub(super) overlay: bool,
     /// The run's directory.
@@ -44,12 +48,13 @@ pub(super) struct Context {
 /// Descriptors of the launcher's own namespaces, to come back to.
 #[derive(Debug)]
 pub(super) struct Own {
-    uts: OwnedFd,
-    ipc: OwnedFd,
     pid: OwnedFd,
+    mounts: OwnedFd,
     /// The mount namespace of the host, where a bidirectional mount must be copied from.
     host_mounts: Option<OwnedFd>,
-    mounts: OwnedFd,
+    /// Whether these namespaces belong to a user namespace around ours, so that there is no way back
+    /// into them.
+    one_way: bool,
 }
 
 /// Opens one of the caller's own namespaces.
@@ -59,43 +64,25 @@ pub(super) fn own_namespace(kind: &str) -> io::Result<OwnedFd> {
 
 impl Own {
     /// Opens them; `host_mounts` is the mount namespace from before [`stage`].
-    pub(super) fn open(host_mounts: Option<OwnedFd>) -> io::Result<Self> {
-        Ok(Self {
-            uts: own_namespace("uts")?,
-            ipc: own_namespace("ipc")?,
-            pid: own_namespace("pid")?,
-            host_mounts,
-            mounts: own_namespace("mnt")?,
-        })
+    pub(super) fn open(host_mounts: Option<OwnedFd>, one_way: bool) -> io::Result<Self> {
+        Ok(Self { pid: own_namespace("pid")?, mounts: own_namespace("mnt")?, host_mounts, one_way })
     }
 
-    /// Makes a new UTS namespace with a host name in it and comes back.
-    pub(super) fn new_uts(&self, hostname: &str) -> io::Result<OwnedFd> {
-        unshare(CloneFlags::CLONE_NEWUTS)?;
-        let made = nix::unistd::sethostname(hostname)
-            .map_err(io::Error::from)
-            .and_then(|()| own_namespace("uts"));
-        come_back(&self.uts, CloneFlags::CLONE_NEWUTS);
-        made
-    }
-
-    /// Makes a new IPC namespace and comes back.
-    pub(super) fn new_ipc(&self) -> io::Result<OwnedFd> {
-        unshare(CloneFlags::CLONE_NEWIPC)?;
-        let made = own_namespace("ipc");
-        come_back(&self.ipc, CloneFlags::CLONE_NEWIPC);
-        made
-    }
-
-    /// Does something with the children's PID namespace set to another.
-    pub(super) fn with_pids<T>(
+    /// Clones a process into a PID namespace; `clone` is given further flags.
+    pub(super) fn clone_into(
         &self,
         pids: &OwnedFd,
-        act: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
+        clone: impl FnOnce(libc::c_int) -> io::Result<Cloned>,
+    ) -> io::Result<Cloned> {
+        if self.one_way {
+            return clone_by_another(pids, clone);
+        }
         setns(pids, CloneFlags::CLONE_NEWPID)?;
-        let result = act();
-        come_back(&self.pid, CloneFlags::CLONE_NEWPID);
+        let result = clone(0);
+        // The child is in the namespace, from which there is no way back, and wants none.
+        if !matches!(result, Ok(Cloned::Child)) {
+            come_back(&self.pid, CloneFlags::CLONE_NEWPID);
+        }
         result
     }
 
@@ -117,6 +104,38 @@ impl Own {
 fn come_back(namespace: &OwnedFd, kind: CloneFlags) {
     if setns(namespace, kind).is_err() {
         std::process::abort();
+    }
+}
+
+/// Clones a process into a PID namespace by means of a process that goes there for good; the child is
+/// still the launcher's.
+fn clone_by_another(
+    pids: &OwnedFd,
+    clone: impl FnOnce(libc::c_int) -> io::Result<Cloned>,
+) -> io::Result<Cloned> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    // SAFETY: the launcher has one thread (checked when it was forked).
+    let another = match unsafe { clone3(0, None) }? {
+        Cloned::Parent(pid) => pid,
+        Cloned::Child => {
+            let entered = setns(pids, CloneFlags::CLONE_NEWPID).map_err(io::Error::from);
+            let answer = match entered.and_then(|()| clone(libc::CLONE_PARENT)) {
+                Ok(Cloned::Child) => return Ok(Cloned::Child),
+                Ok(Cloned::Parent(pid)) => pid,
+                Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+            };
+            let _ = rustix::io::write(&write, &answer.to_ne_bytes());
+            exit_now(0)
+        }
+    };
+    drop(write);
+    let mut answer = [0; 4];
+    let read = File::from(read).read_exact(&mut answer);
+    signals::wait(another);
+    read?;
+    match Pid::from_ne_bytes(answer) {
+        pid if pid > 0 => Ok(Cloned::Parent(pid)),
+        error => Err(io::Error::from_raw_os_error(-error)),
     }
 }
 
@@ -164,7 +183,7 @@ impl HostMounts {
     }
 
     /// Reads the list again if it has changed.
-    pub(super) fn refresh(&mut self, mode: Mode, staging: &Path) -> io::Result<()> {
+    pub(super) fn refresh(&mut self, locked: bool, staging: &Path) -> io::Result<()> {
         // The file polls as an exception after every change (proc(5)).
         let mut fds = [PollFd::new(&self.file, PollFlags::PRI)];
         let changed = poll(&mut fds, Some(&Timespec::default()))? > 0;
@@ -175,7 +194,7 @@ impl HostMounts {
         self.file.rewind()?;
         self.file.read_to_string(&mut text)?;
         let all = mountinfo::parse(&text);
-        self.parts = host::parts(&mountinfo::visible(&all), mode == Mode::Rootless, staging);
+        self.parts = host::parts(&mountinfo::visible(&all), locked, staging);
         self.fresh = true;
         Ok(())
     }

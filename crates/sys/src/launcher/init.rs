@@ -73,6 +73,7 @@ fn not_isolated(why: &str) -> String {
 fn open_context(dir: RunDir, cgroup: Option<Cgroup>) -> io::Result<Context> {
     Ok(Context {
         mode: Mode::Plain,
+        in_userns: userns::inside()?,
         overlay: true,
         dir,
         unified: cgroup.is_some() && context::unified(),
@@ -83,7 +84,7 @@ fn open_context(dir: RunDir, cgroup: Option<Cgroup>) -> io::Result<Context> {
             rustix::process::PidfdFlags::empty(),
         )?,
         null: context::open_null()?,
-        own: Own::open(None)?,
+        own: Own::open(None, false)?,
         host: HostMounts::open()?,
     })
 }
@@ -139,9 +140,11 @@ fn enter(context: &mut Context, mode: Mode) -> Result<(), String> {
     }
     context::stage(context.dir.path()).map_err(during("mounts are forbidden"))?;
     context.caps = Caps::own().map_err(during("capabilities cannot be read"))?;
-    context.own = Own::open(host_mounts).map_err(during("namespaces cannot be opened"))?;
+    context.own = Own::open(host_mounts, mode == Mode::Rootless)
+        .map_err(during("namespaces cannot be opened"))?;
     context.host = HostMounts::open().map_err(during("mounts cannot be listed"))?;
     context.mode = mode;
+    context.in_userns |= mode == Mode::Rootless;
     context.overlay = true;
     if probe(context).is_ok() {
         return Ok(());
@@ -178,7 +181,7 @@ fn probe(context: &mut Context) -> Result<(), Failure> {
     let staging = context::staging(context.dir.path());
     context
         .host
-        .refresh(context.mode, &staging)
+        .refresh(context.in_userns, &staging)
         .map_err(|error| Failure::run(format!("mounts cannot be listed: {error}")))?;
     let sandbox = Sandbox {
         pids: Pids::Container,

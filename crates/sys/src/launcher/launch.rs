@@ -123,10 +123,10 @@ fn clone_main(birth: &Birth<'_>, cgroup: Option<&Cgroup>, status: OwnedFd) -> io
         flags |= libc::CLONE_NEWPID;
     }
     // SAFETY: the launcher has one thread (checked when it was forked).
-    let clone = || unsafe { clone3(flags, into.as_ref().map(AsFd::as_fd)) };
+    let clone = |more| unsafe { clone3(flags | more, into.as_ref().map(AsFd::as_fd)) };
     let cloned = match &birth.sandbox.holder {
-        Some((_, pids)) => context.own.with_pids(pids, clone)?,
-        None => clone()?,
+        Some((_, pids)) => context.own.clone_into(pids, clone)?,
+        None => clone(0)?,
     };
     match cloned {
         Cloned::Parent(pid) => Ok(pid),
@@ -168,12 +168,12 @@ pub(super) fn exec(
     let made = in_pipe(|status| {
         let into = cgroup.map(Cgroup::open).transpose()?;
         // SAFETY: the launcher has one thread (checked when it was forked).
-        let clone = || unsafe { clone3(0, into.as_ref().map(AsFd::as_fd)) };
+        let clone = |more| unsafe { clone3(more, into.as_ref().map(AsFd::as_fd)) };
         let cloned = if pidfd.is_some() && sandbox.pids != Pids::Host {
             let pids: OwnedFd = fs::File::open(format!("/proc/{main}/ns/pid"))?.into();
-            context.own.with_pids(&pids, clone)?
+            context.own.clone_into(&pids, clone)?
         } else {
-            clone()?
+            clone(0)?
         };
         match cloned {
             Cloned::Parent(pid) => Ok(pid),

@@ -11,7 +11,7 @@ use rustix::fs::{Mode as FileMode, OFlags};
 
 use super::context::{Context, staging};
 use super::host::Part;
-use super::protocol::{Failure, Mode, MountSpec, Propagation, Root, Spec};
+use super::protocol::{Failure, MountSpec, Propagation, Root, Spec};
 use super::sandbox::Sandbox;
 use super::system;
 use crate::mount::{self, Change, attr};
@@ -113,9 +113,9 @@ impl<'a> Builder<'a> {
         pivot(root.as_fd()).during(|| "cannot change the root".to_owned())
     }
 
-    /// Whether files of other owners can be made here.
-    pub(super) fn rootless(&self) -> bool {
-        self.context.mode == Mode::Rootless
+    /// Whether this is inside a user namespace, where owners and devices cannot be made at will.
+    pub(super) fn in_userns(&self) -> bool {
+        self.context.in_userns
     }
 
     /// A memory file system of the container's own: what it writes, and the places of its overlays.
@@ -260,12 +260,12 @@ impl<'a> Builder<'a> {
             options.push_str(&link);
         }
         options.push_str(&format!(",upperdir={upper},workdir={work}"));
-        if self.rootless() {
+        if self.in_userns() {
             options.push_str(",userxattr");
         }
         // The directory shown is the upper one, so it must look like the one below.
         let like = fs::metadata(lower[0])?;
-        if !self.rootless() {
+        if !self.in_userns() {
             std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))?;
         }
         fs::set_permissions(&upper, fs::Permissions::from_mode(like.mode() & 0o7777))?;
@@ -296,6 +296,10 @@ fn bind(root: BorrowedFd<'_>, spec: &MountSpec, source: Option<&OwnedFd>) -> io:
     let set = if spec.read_only { attr::RDONLY } else { 0 };
     mount::set_attr(tree.as_fd(), Change { set, propagation, recursive: true })?;
     let target = paths::open_or_create(root, &spec.target, directory)?;
+    if paths::is_directory(target.as_fd())? != directory {
+        let what = if directory { "directory onto a file" } else { "file onto a directory" };
+        return Err(io::Error::other(format!("not a directory: a {what}")));
+    }
     mount::attach(tree.as_fd(), target.as_fd())
 }
 

@@ -4,7 +4,7 @@
 //! launcher that does nothing but reap.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -69,11 +69,8 @@ impl Sandbox {
     }
 
     fn fill(&mut self, context: &Context, wish: &Wish) -> io::Result<()> {
-        if let Some(hostname) = &wish.hostname {
-            self.uts = Some(context.own.new_uts(hostname)?);
-        }
+        [self.uts, self.ipc] = new_namespaces(wish.hostname.as_deref(), wish.ipc)?;
         if wish.ipc {
-            self.ipc = Some(context.own.new_ipc()?);
             let shm = staging(context.dir.path()).join(format!("shm-{}", wish.sandbox));
             fs::create_dir(&shm)?;
             self.shm = Some(shm.clone());
@@ -104,6 +101,47 @@ impl Sandbox {
         self.ipc = None;
         self.net = None;
     }
+}
+
+/// Makes a UTS namespace with a host name, and an IPC namespace. A process of their own makes them:
+/// from inside a user namespace there would be no way back for the launcher.
+fn new_namespaces(hostname: Option<&str>, ipc: bool) -> io::Result<[Option<OwnedFd>; 2]> {
+    let uts = hostname.map_or(0, |_| libc::CLONE_NEWUTS);
+    let flags = uts | if ipc { libc::CLONE_NEWIPC } else { 0 };
+    if flags == 0 {
+        return Ok([None, None]);
+    }
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let ((answer, said), (lifeline, ours)) = (pipe()?, pipe()?);
+    // SAFETY: the launcher has one thread (checked when it was forked).
+    let maker = match unsafe { clone3(flags, None) }? {
+        Cloned::Parent(pid) => pid,
+        Cloned::Child => {
+            drop(ours);
+            let named = hostname.map_or(Ok(()), nix::unistd::sethostname);
+            let error = named.map_or_else(|error| error as i32, |()| 0);
+            let _ = rustix::io::write(&said, &error.to_ne_bytes());
+            // Until the launcher has opened the namespaces, or is gone.
+            let _ = rustix::io::read(&lifeline, &mut [0]);
+            exit_now(0)
+        }
+    };
+    drop(said);
+    let open = |kind: &str| -> io::Result<OwnedFd> {
+        Ok(File::open(format!("/proc/{maker}/ns/{kind}"))?.into())
+    };
+    let mut error = [0; 4];
+    let made = File::from(answer).read_exact(&mut error).and_then(|()| {
+        match i32::from_ne_bytes(error) {
+            0 => {}
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+        let uts = hostname.map(|_| open("uts")).transpose()?;
+        Ok([uts, ipc.then(|| open("ipc")).transpose()?])
+    });
+    drop(ours);
+    signals::wait(maker);
+    made
 }
 
 /// Starts the PID 1 of a shared PID namespace.

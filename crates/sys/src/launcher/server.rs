@@ -276,7 +276,7 @@ impl Server {
             let staging = context::staging(context.dir.path());
             context
                 .host
-                .refresh(context.mode, &staging)
+                .refresh(context.in_userns, &staging)
                 .map_err(|error| Failure::create(format!("cannot list mounts: {error}")))?;
         }
         let shim = launch::needs_shim(context, sandbox);

@@ -99,11 +99,11 @@ pub(super) fn dev(builder: &Builder<'_>, root: BorrowedFd<'_>) -> Result<(), Fai
         for (name, major, minor) in DEVICES {
             device(dev, Path::new(name), FileType::CharacterDevice, 0o666, (major, minor))?;
         }
-        if builder.spec.privileged {
-            host_devices(dev, Path::new(""), 0)?;
-        }
         for (name, to) in LINKS {
             rustix::fs::symlinkat(to, dev, name)?;
+        }
+        if builder.spec.privileged {
+            host_devices(dev, Path::new(""), 0)?;
         }
         pts(builder, dev)?;
         shm(builder, dev)?;
@@ -163,7 +163,7 @@ fn host_devices(dev: BorrowedFd<'_>, below: &Path, depth: usize) -> io::Result<(
 fn pts(builder: &Builder<'_>, dev: BorrowedFd<'_>) -> io::Result<()> {
     let mut options =
         vec![("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620"))];
-    if !builder.rootless() {
+    if !builder.in_userns() {
         options.push(("gid", Some("5"))); // tty, on every Linux
     }
     let pts = mount::new_fs("devpts", &options, attr::NOSUID | attr::NOEXEC)?;
