@@ -156,7 +156,11 @@ pub fn all_restarting(
         })
     });
     if fired || (before && records_left) {
-        Finding::is(true, "RestartAllContainersStarted")
+        Finding {
+            status: true,
+            reason: Cow::Borrowed("RestartAllContainersStarted"),
+            message: Cow::Borrowed("container exited with restart policy rule"),
+        }
     } else {
         Finding::is(false, "")
     }

@@ -107,14 +107,24 @@ enum Step {
     PurgeInits,
     /// Make a sandbox.
     CreateSandbox(u32),
-    /// Start a container; the count is its restart count.
-    Start(ContainerId, u32),
+    /// Start a container.
+    Start(ContainerId, Snapshot),
     /// Stop probing, everything is down.
     StopProbing,
     /// Publish the last status.
     PublishLast,
     /// The end.
     Finish,
+}
+
+/// What was known of a container when its sync began: a run that the same sync stops or removes does
+/// not count (kubelet: `podStatus` is the argument of `SyncPod`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Snapshot {
+    /// The restart count of the next run.
+    count: u32,
+    /// When the newest ended run ended, for the back-off.
+    finished: Option<Time>,
 }
 
 /// The answer that the worker waits for.

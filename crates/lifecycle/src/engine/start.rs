@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Lifecycle, Step, Wait};
+use super::{Lifecycle, Snapshot, Step, Wait};
 use crate::actions::{Kill, KillReason};
 use crate::backoff::go_duration;
 use crate::event::Output;
@@ -18,7 +18,7 @@ const KEPT_RUNS: usize = 2;
 
 impl Lifecycle {
     /// Begins to start a container, unless a back-off forbids it.
-    pub(super) fn start(&mut self, id: ContainerId, count: u32) {
+    pub(super) fn start(&mut self, id: ContainerId, before: Snapshot) {
         if self.deletion.is_some() {
             // The kubelet cancels the context of the sync, so no call to the runtime succeeds.
             return;
@@ -26,8 +26,7 @@ impl Lifecycle {
         let now = self.now;
         let c = self.plan.container(id);
         let per = &mut self.per[id.index()];
-        let finished = self.view.newest(id).and_then(Instance::exit).and_then(|t| t.finished_at);
-        if let Some(finished) = finished {
+        if let Some(finished) = before.finished {
             let limits = self.options.back_off;
             if let Err(wait) = per.back_off.start(now, finished, &c.image, c.resources, limits) {
                 let name = Arc::clone(&c.name);
@@ -57,7 +56,7 @@ impl Lifecycle {
             );
             return;
         }
-        self.wait = Some(Wait::Pull(id, count));
+        self.wait = Some(Wait::Pull(id, before.count));
         self.out.push_back(Output::Pull { container: id });
     }
 

@@ -1,9 +1,10 @@
 //! One sync: publish, compute, carry out.
 
-use super::{Lifecycle, Stage, Step, Wait};
+use super::{Lifecycle, Snapshot, Stage, Step, Wait};
 use crate::actions::{self, Context, KillReason};
 use crate::event::Output;
 use crate::plan::ContainerId;
+use crate::view::Instance;
 
 impl Lifecycle {
     /// Does the next piece of work; false if there is none that can be done now.
@@ -114,7 +115,7 @@ impl Lifecycle {
                 self.wait = Some(Wait::Sandbox(attempt));
                 self.out.push_back(Output::CreateSandbox { attempt });
             }
-            Step::Start(id, count) => self.start(id, count),
+            Step::Start(id, before) => self.start(id, before),
             Step::StopProbing => self.probes.clear(),
             Step::PublishLast => self.publish(true),
             Step::Finish => {
@@ -138,8 +139,7 @@ impl Lifecycle {
             restarting_all: self.restarting_all(),
         };
         let actions = actions::compute(&cx);
-        // Counts are read off before anything is purged, as the kubelet does.
-        let counted = |id: &ContainerId| Step::Start(*id, self.restart_count(*id));
+        let counted = |id: &ContainerId| Step::Start(*id, self.snapshot(*id));
         let starts: Vec<Step> =
             [&actions.start_ephemeral, &actions.start_init, &actions.start_regular]
                 .into_iter()
@@ -156,8 +156,12 @@ impl Lifecycle {
             if actions.create_sandbox {
                 self.steps.push_back(Step::PurgeInits);
             }
-            // What was stopped shows in the next sync.
-            self.dirty |= !actions.create_sandbox;
+            // What was stopped shows in the next sync. If there was nothing to stop, nothing new
+            // would come of it: a pod with policy Never that lost its sandbox half-way hangs here, as
+            // in the kubelet (kubernetes/kubernetes#118321), until it is deleted.
+            let stops =
+                self.view.sandbox().is_some_and(|s| s.ready) || self.running().next().is_some();
+            self.dirty |= !actions.create_sandbox && stops;
         }
         self.steps.extend(actions.reset.into_iter().map(Step::Reset));
         if !actions.kill_pod {
@@ -197,11 +201,12 @@ impl Lifecycle {
         }
     }
 
-    /// The restart count of the container's next run.
-    fn restart_count(&self, id: ContainerId) -> u32 {
-        match self.view.newest(id) {
+    fn snapshot(&self, id: ContainerId) -> Snapshot {
+        let count = match self.view.newest(id) {
             Some(run) => run.restart_count + 1,
             None => self.per[id.index()].next_count.unwrap_or(0),
-        }
+        };
+        let ended = self.view.runs(id).iter().rev().find_map(Instance::exit);
+        Snapshot { count, finished: ended.and_then(|t| t.finished_at) }
     }
 }

@@ -69,7 +69,7 @@ fn container(kinds: &'static [Kind]) -> impl Strategy<Value = Container> {
     })
 }
 
-pub fn plan() -> impl Strategy<Value = Plan> {
+fn plan() -> impl Strategy<Value = Plan> {
     let inits = prop::collection::vec(container(&[Kind::Init, Kind::Sidecar]), 0..4);
     let regulars = prop::collection::vec(container(&[Kind::Regular]), 1..4);
     let deadline = prop::option::weighted(0.2, 5..60u64);

@@ -8,7 +8,7 @@ use holdfast_lifecycle::*;
 
 /// An answer that the engine waits for, or something that may happen by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// Answer an open request; false is the bad answer.
     Answer(usize, bool),
     /// A running process ends with this code.
@@ -46,9 +46,9 @@ struct Process {
 
 /// The engine and everything outside it.
 #[derive(Clone)]
-pub struct World {
-    pub engine: Lifecycle,
-    pub now: Time,
+pub(crate) struct World {
+    pub(crate) engine: Lifecycle,
+    pub(crate) now: Time,
     open: Vec<Open>,
     processes: BTreeMap<InstanceId, Process>,
     /// Containers that did what others wait for, since the newest sandbox.
@@ -57,15 +57,15 @@ pub struct World {
     deleted: bool,
     counts: BTreeMap<String, u32>,
     /// What was fed and what came out, to be fed again.
-    pub fed: Vec<(Time, Input)>,
-    pub got: Vec<Output>,
-    pub record: bool,
+    pub(crate) fed: Vec<(Time, Input)>,
+    pub(crate) got: Vec<Output>,
+    pub(crate) record: bool,
     exits: u32,
-    pub disturbances: u32,
+    pub(crate) disturbances: u32,
 }
 
 impl World {
-    pub fn new(plan: Plan, options: Options) -> Self {
+    pub(crate) fn new(plan: Plan, options: Options) -> Self {
         let mut world = Self {
             engine: Lifecycle::new(plan, options, Time::ZERO),
             now: Time::ZERO,
@@ -86,7 +86,12 @@ impl World {
     }
 
     /// Everything that can happen next. `codes` are the exit codes to try.
-    pub fn choices(&self, codes: &[i32], max_exits: u32, max_disturbances: u32) -> Vec<Choice> {
+    pub(crate) fn choices(
+        &self,
+        codes: &[i32],
+        max_exits: u32,
+        max_disturbances: u32,
+    ) -> Vec<Choice> {
         let mut all = Vec::new();
         for (at, open) in self.open.iter().enumerate() {
             all.push(Choice::Answer(at, true));
@@ -120,7 +125,7 @@ impl World {
         [self.engine.poll_timeout(), kills].into_iter().flatten().min()
     }
 
-    pub fn choose(&mut self, choice: &Choice) {
+    pub(crate) fn choose(&mut self, choice: &Choice) {
         match *choice {
             Choice::Answer(at, good) => {
                 let open = self.open.remove(at);
@@ -166,6 +171,7 @@ impl World {
                 self.feed(Input::DriverRestarted);
             }
         }
+        self.check_alive();
     }
 
     fn answer(&mut self, open: &Open, good: bool) {
@@ -179,11 +185,7 @@ impl World {
             Open::Pull(container) if good => Input::Pulled { container, image_id: "i".into() },
             Open::Pull(container) => {
                 self.exits += 1;
-                Input::PullFailed {
-                    container,
-                    reason: "ErrImagePull".into(),
-                    message: "no".into(),
-                }
+                Input::PullFailed { container, reason: "ErrImagePull".into(), message: "no".into() }
             }
             Open::Start(container, instance) if good => {
                 let process = Process { container, kill_at: None, stopping_since: None };
@@ -233,9 +235,7 @@ impl World {
         // hooks, which somebody waits for.
         let hooks: Vec<Open> = self
             .open
-            .extract_if(.., |o| {
-                matches!(o, Open::Hook(i, _) | Open::Probe(i, _) if *i == id)
-            })
+            .extract_if(.., |o| matches!(o, Open::Hook(i, _) | Open::Probe(i, _) if *i == id))
             .collect();
         self.feed(Input::Exited { instance: id, code, reason: None, message: String::new() });
         for open in hooks {
@@ -272,7 +272,9 @@ impl World {
                         p.kill_at = Some(now + grace);
                     }
                 }
-                Output::RunHook { instance, hook, .. } => self.open.push(Open::Hook(instance, hook)),
+                Output::RunHook { instance, hook, .. } => {
+                    self.open.push(Open::Hook(instance, hook))
+                }
                 Output::RunProbe { instance, probe, .. } => {
                     self.open.push(Open::Probe(instance, probe));
                 }
@@ -280,8 +282,15 @@ impl World {
                 Output::StatusChanged | Output::Event(_) | Output::Finished => {}
             }
         }
-        // The engine must not be stuck: it waits for an answer, a process or time, or it is over.
-        let waits = !self.open.is_empty()
+    }
+
+    /// The engine must not be stuck: it waits for an answer, a process or time, or it is over.
+    fn check_alive(&self) {
+        // The kubelet leaves such a pod hanging (kubernetes/kubernetes#118321).
+        let never = self.engine.plan().restart_policy == RestartPolicy::Never;
+        let abandoned = never && self.engine.view().sandbox().is_some_and(|s| !s.ready);
+        let waits = abandoned
+            || !self.open.is_empty()
             || !self.processes.is_empty()
             || self.engine.poll_timeout().is_some()
             || self.engine.is_finished();
@@ -358,11 +367,12 @@ impl World {
 
     fn regular_active(&self) -> bool {
         let plan = self.engine.plan();
-        plan.regulars().any(|id| self.engine.view().newest(id).is_some_and(view::Instance::is_active))
+        plan.regulars()
+            .any(|id| self.engine.view().newest(id).is_some_and(view::Instance::is_active))
     }
 
     /// What makes two worlds the same for everything that can follow.
-    pub fn key(&self) -> u64 {
+    pub(crate) fn key(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut h = DefaultHasher::new();
         format!("{:?}", self.engine).hash(&mut h);
