@@ -121,7 +121,7 @@ pub(crate) fn pod(pod: &mut Pod) {
         let resources = &mut container.resources;
         for (name, limit) in &resources.limits {
             if !resources.requests.contains_key(name) {
-                resources.requests.insert(name.clone(), limit.clone());
+                resources.requests.insert(name.clone(), *limit);
             }
         }
         if spec.host_network {
@@ -210,6 +210,10 @@ fn container(container: &mut Container) {
         if let Some(field) = &mut source.field_ref {
             set(&mut field.api_version, "v1");
         }
+    }
+    let resources = &mut container.resources;
+    for quantity in resources.limits.values_mut().chain(resources.requests.values_mut()) {
+        quantity.round_up_to_milli();
     }
     let probes = [
         &mut container.startup_probe,

@@ -204,8 +204,6 @@ impl Diagnostic {
 
     /// The finding with the offending line marked, as rustc shows its own.
     pub fn render(&self, style: Style) -> String {
-        /// Lines shown above the marked one.
-        const BEFORE: usize = 2;
         /// A line longer than this (JSON without breaks, binary) is not shown.
         const MAX_LINE: usize = 400;
         let level = match self.severity {
@@ -224,16 +222,15 @@ impl Diagnostic {
         let text = &*self.text;
         let start = text.clamp(self.span.start);
         let line = text.line_of(start);
-        let line_end = text.line_range(line, line).end;
-        let window = text.line_range(line.saturating_sub(BEFORE), line);
+        let window = text.line_range(line);
         let shown = &text.text[window.clone()];
         let visible = shown.lines().all(|l| l.len() <= MAX_LINE && !l.contains(is_unprintable));
         let mut group = if visible {
-            let end = text.clamp(self.span.end.min(line_end)).max(start);
+            let end = text.clamp(self.span.end.min(window.end)).max(start);
             let mark = start - window.start..end - window.start;
             let snippet = Snippet::source(shown)
                 .path(&text.name)
-                .line_start(text.line_of(window.start) + 1)
+                .line_start(line + 1)
                 .annotation(AnnotationKind::Primary.span(mark));
             level.primary_title(&title).element(snippet)
         } else {

@@ -94,9 +94,6 @@ impl Loader<'_> {
         };
         let (tree, errors) = tree::parse(&text.text, &self.options.limits);
         let reading = Reading { text: &text, tree: &tree };
-        for &document in &tree.documents {
-            self.document(&reading, document, None, 0);
-        }
         for error in errors {
             self.finding(Diagnostic::document(
                 Severity::Error,
@@ -105,6 +102,9 @@ impl Loader<'_> {
                 &text,
                 error.span,
             ));
+        }
+        for &document in &tree.documents {
+            self.document(&reading, document, None, 0);
         }
     }
 
@@ -209,33 +209,37 @@ impl Loader<'_> {
         let mut object = (reader.decode)(root, &mut decoder);
         let (decode_errors, mut omitted) = (decoder.errors, decoder.omitted);
         defaults::object(&mut object, self.options);
-        let (errors, more) = validate::object(&object, self.options);
-        omitted += more;
+        // With as many findings as are kept, those that would only follow from them are not looked for.
+        let errors = if omitted > 0 {
+            Vec::new()
+        } else {
+            let (errors, more) = validate::object(&object, self.options);
+            omitted += more;
+            errors
+        };
 
         let meta = object.metadata();
         let name = if meta.name.is_empty() { &meta.generate_name } else { &meta.name };
         let title = format!("{}/{}", object.kind(), if name.is_empty() { "?" } else { name });
         let masked = Masked::new(&decode_errors);
-        let before = decode_errors.len();
+        let follow_up = errors.into_iter().filter(|error| !masked.hides(error)).collect::<Vec<_>>();
+        let mut found: Vec<(Range<usize>, FieldError)> = decode_errors
+            .into_iter()
+            .chain(follow_up)
+            .map(|mut error| {
+                let span = error.span.take();
+                (span.unwrap_or_else(|| tree.locate(root, &error.path)), error)
+            })
+            .collect();
+        found.sort_by_key(|(span, _)| span.start);
+        let bad = !found.is_empty() || omitted > 0;
         let mut seen = HashSet::new();
-        let mut bad = before + omitted > 0;
-        for error in
-            decode_errors.into_iter().chain(errors.into_iter().filter(|error| !masked.hides(error)))
-        {
-            bad = true;
-            let span = match &error.span {
-                Some(span) => span.clone(),
-                None => tree.locate(root, &error.path),
-            };
+        for (span, error) in found {
             // Kubernetes prints equal messages once (`ErrorList.ToAggregate`).
             if seen.insert(format!("{} {}", error.path, error.fault)) {
-                self.finding(Diagnostic::field(
-                    Severity::Error,
-                    title.clone(),
-                    error,
-                    reading.text,
-                    span,
-                ));
+                let title = title.clone();
+                let text = reading.text;
+                self.finding(Diagnostic::field(Severity::Error, title, error, text, span));
             }
         }
         self.loaded.warnings.omit(omitted);

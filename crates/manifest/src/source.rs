@@ -61,10 +61,10 @@ impl Text {
         Position { line: line + 1, column }
     }
 
-    /// The bytes of the lines `first..=last` (from 0, clamped), without the last line's end.
-    pub(crate) fn line_range(&self, first: usize, last: usize) -> Range<usize> {
-        let start = self.lines.get(first).copied().unwrap_or(self.text.len());
-        let end = self.lines.get(last + 1).map_or(self.text.len(), |&next| next - 1);
+    /// The bytes of a line (from 0), without its end.
+    pub(crate) fn line_range(&self, line: usize) -> Range<usize> {
+        let start = self.lines.get(line).copied().unwrap_or(self.text.len());
+        let end = self.lines.get(line + 1).map_or(self.text.len(), |&next| next - 1);
         start..end.max(start)
     }
 }

@@ -34,3 +34,9 @@ fn put(map: &mut serde_json::Map<String, Value>, key: &str, text: &str) {
 fn word(status: bool) -> &'static str {
     if status { "True" } else { "False" }
 }
+
+/// An object as JSON, without a status.
+pub fn object_json(object: &crate::Object) -> Value {
+    // The objects hold nothing that JSON cannot hold: strings, numbers, lists and string keys.
+    serde_json::to_value(object).unwrap_or_default()
+}

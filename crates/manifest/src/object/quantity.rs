@@ -9,11 +9,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// Kept with a precision of one billionth, rounded up, as Kubernetes keeps it. Numbers beyond what
 /// 128 bits of billionths hold are capped.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Quantity {
     /// Billionths.
     nanos: i128,
-    text: Box<str>,
+    format: Format,
+}
+
+/// In which kind of suffix a quantity is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// `Ki`, `Mi`, ….
+    Binary,
+    /// `m`, none, `k`, ….
+    Decimal,
+    /// `e3`.
+    Exponent,
 }
 
 /// A text that is no quantity.
@@ -31,13 +42,19 @@ impl Quantity {
     /// # Errors
     /// If the number or its suffix is not understood.
     pub fn parse(text: &str) -> Result<Self, ParseQuantityError> {
-        let nanos = parse_nanos(text).ok_or(ParseQuantityError)?;
-        Ok(Self { nanos, text: text.into() })
+        let (nanos, format) = parse(text).ok_or(ParseQuantityError)?;
+        Ok(Self { nanos, format })
     }
 
     /// A whole number.
-    pub fn from_int(value: i64) -> Self {
-        Self { nanos: i128::from(value) * NANO, text: value.to_string().into() }
+    pub const fn from_int(value: i64) -> Self {
+        Self { nanos: value as i128 * NANO, format: Format::Decimal }
+    }
+
+    /// The same rounded up to thousandths, the precision of resource lists
+    /// (`SetDefaults_ResourceList`).
+    pub(crate) fn round_up_to_milli(&mut self) {
+        self.nanos = ceil_div(self.nanos, NANO / 1000).saturating_mul(NANO / 1000);
     }
 
     /// The number rounded up to a whole (`Quantity.Value`).
@@ -59,11 +76,6 @@ impl Quantity {
     pub fn is_zero(&self) -> bool {
         self.nanos == 0
     }
-
-    /// The text it was read from.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
 }
 
 fn saturate(n: i128) -> i64 {
@@ -76,7 +88,7 @@ fn ceil_div(n: i128, d: i128) -> i128 {
     if n % d > 0 { q + 1 } else { q }
 }
 
-fn parse_nanos(text: &str) -> Option<i128> {
+fn parse(text: &str) -> Option<(i128, Format)> {
     let (negative, rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -90,7 +102,12 @@ fn parse_nanos(text: &str) -> Option<i128> {
     }
     let scale = Scale::parse(suffix)?;
     let magnitude = scale.apply(whole, fraction);
-    Some(if negative { -magnitude } else { magnitude })
+    let format = match scale {
+        Scale::Binary(_) => Format::Binary,
+        Scale::Decimal(_) if suffix.len() > 1 => Format::Exponent,
+        Scale::Decimal(_) => Format::Decimal,
+    };
+    Some((if negative { -magnitude } else { magnitude }, format))
 }
 
 /// What a suffix multiplies by.
@@ -218,9 +235,39 @@ impl Ord for Quantity {
     }
 }
 
+/// The canonical form (`CanonicalizeBytes`): no fraction, and the largest suffix that allows it.
+/// `0.5` is `500m`, `1.5Gi` is `1536Mi`, `1000` is `1k`.
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+        if self.nanos == 0 {
+            return f.write_str("0");
+        }
+        // What is too small for a binary suffix, or no whole number of bytes, is written in decimals.
+        let whole = self.nanos % NANO == 0 && self.nanos.abs() >= 1024 * NANO;
+        if self.format == Format::Binary && whole {
+            let mut value = self.nanos / NANO;
+            let mut power = 0;
+            while value % 1024 == 0 && power + 1 < BINARY.len() {
+                value /= 1024;
+                power += 1;
+            }
+            return write!(f, "{value}{}", BINARY[power]);
+        }
+        let mut value = self.nanos;
+        let mut power = 0;
+        while value % 1000 == 0 && power + 1 < DECIMAL.len() {
+            value /= 1000;
+            power += 1;
+        }
+        match (self.format, power) {
+            (Format::Exponent, 3) | (Format::Decimal | Format::Binary, _) => {
+                write!(f, "{value}{}", DECIMAL[power])
+            }
+            // `power` is at most 9: the exponent is within -9 and 18.
+            (Format::Exponent, _) => write!(f, "{value}e{}", power as i32 * 3 - 9),
+        }
     }
 }
 
@@ -237,5 +284,69 @@ impl<'de> Deserialize<'de> for Quantity {
             serde_json::Value::Number(n) => Self::parse(&n.to_string()).map_err(D::Error::custom),
             _ => Err(D::Error::custom(ParseQuantityError)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_forms() {
+        for (text, canonical) in [
+            ("0.5", "500m"),
+            ("1.5Gi", "1536Mi"),
+            ("1024Mi", "1Gi"),
+            ("1000Mi", "1000Mi"),
+            ("1000", "1k"),
+            ("1500", "1500"),
+            ("1000m", "1"),
+            ("0.5Ki", "512"),
+            ("2e3", "2e3"),
+            ("20e2", "2e3"),
+            ("5e0", "5"),
+            ("0.0001", "100u"),
+            ("-1.5", "-1500m"),
+            ("0Gi", "0"),
+            ("1e-3", "1e-3"),
+            (".5", "500m"),
+            ("5.", "5"),
+            ("+5", "5"),
+            ("1E", "1E"),
+        ] {
+            let quantity = Quantity::parse(text).unwrap();
+            assert_eq!(quantity.to_string(), canonical, "{text}");
+            assert_eq!(Quantity::parse(canonical).unwrap(), quantity, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_beyond_all_bounds() {
+        let digits = "9".repeat(1000);
+        for text in [digits.as_str(), "1e2147483647", "99999999999999999999Ei"] {
+            let quantity = Quantity::parse(text).unwrap();
+            assert_eq!(quantity.value(), i64::MAX, "{text}");
+        }
+        // Rounded up to the smallest number there is.
+        for text in
+            ["1e-2147483648", "0.0000000000000000000000001", &format!("0.{}1", "0".repeat(999))]
+        {
+            assert_eq!(Quantity::parse(text).unwrap().nanos(), 1, "{text}");
+        }
+        assert_eq!(Quantity::parse("1.0000000001").unwrap().nanos(), 1_000_000_001);
+        for text in
+            ["", ".", "1e", "e3", "1 Gi", "1e99999999999", "1.2.3", "Gi", "1ki", "0x10", "--1"]
+        {
+            assert_eq!(Quantity::parse(text), Err(ParseQuantityError), "{text}");
+        }
+    }
+
+    #[test]
+    fn roundings_go_up() {
+        let cpu = Quantity::parse("0.0001").unwrap();
+        assert_eq!((cpu.value(), cpu.milli_value()), (1, 1));
+        let mut cpu = Quantity::parse("1234567n").unwrap();
+        cpu.round_up_to_milli();
+        assert_eq!(cpu.to_string(), "2m");
     }
 }

@@ -433,11 +433,12 @@ pub(super) fn resource_ref(
         cx.errors.not_supported(path.field("resource"), resource, RESOURCES);
     }
     let Some(divisor) = reference.divisor.as_ref().filter(|d| !d.is_zero()) else { return };
+    let divisor = divisor.to_string();
     let path = path.field("divisor");
     if resource.ends_with(".cpu") {
         if !["1", "1m"].contains(&divisor.as_str()) {
             let detail = "only divisor's values 1m and 1 are supported with the cpu resource";
-            cx.errors.invalid(path, divisor.as_str(), detail);
+            cx.errors.invalid(path, &divisor, detail);
         }
     } else if !SIZES.contains(&divisor.as_str()) {
         let kind = match resource {
@@ -449,7 +450,7 @@ pub(super) fn resource_ref(
             "only divisor's values {} are supported with the {kind} resource",
             SIZES.join(", ")
         );
-        cx.errors.invalid(path, divisor.as_str(), detail);
+        cx.errors.invalid(path, &divisor, detail);
     }
 }
 

@@ -22,10 +22,10 @@ pub(super) fn requirements(cx: &mut Cx, resources: &ResourceRequirements, path: 
         };
         if !can_overcommit(name) && request != limit {
             let detail = format!("must be equal to {name} limit of {limit}");
-            cx.errors.invalid(requests.key(name), request.as_str(), detail);
+            cx.errors.invalid(requests.key(name), request.to_string(), detail);
         } else if request > limit {
             let detail = format!("must be less than or equal to {name} limit of {limit}");
-            cx.errors.invalid(requests.key(name), request.as_str(), detail);
+            cx.errors.invalid(requests.key(name), request.to_string(), detail);
         }
     }
 }
@@ -41,10 +41,10 @@ pub(super) fn list(cx: &mut Cx, list: &BTreeMap<String, Quantity>, path: Path<'_
         cx.messages(path, name, messages);
         if quantity.nanos() < 0 {
             let detail = "must be greater than or equal to 0";
-            cx.errors.invalid(path, quantity.as_str(), detail);
+            cx.errors.invalid(path, quantity.to_string(), detail);
         }
         if is_whole_only(name) && quantity.nanos() % 1_000_000_000 != 0 {
-            cx.errors.invalid(path, quantity.as_str(), "must be an integer");
+            cx.errors.invalid(path, quantity.to_string(), "must be an integer");
         }
     }
 }

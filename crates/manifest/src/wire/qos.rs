@@ -37,7 +37,7 @@ pub fn qos_class(spec: &PodSpec) -> QosClass {
         None => containers().collect(),
     };
     let positive = |list: &BTreeMap<String, Quantity>, name: &str| {
-        list.get(name).filter(|q| !q.is_zero()).cloned()
+        list.get(name).filter(|q| !q.is_zero()).copied()
     };
     let mut any = false;
     let mut guaranteed = true;
