@@ -8,6 +8,7 @@
 
 mod beneath;
 pub mod config;
+pub mod config_file;
 pub mod contract;
 pub mod process;
 pub mod image;
