@@ -7,6 +7,7 @@
 
 mod deny;
 mod fuzz;
+mod generate;
 mod loc;
 mod purity;
 mod run;
@@ -15,6 +16,7 @@ mod test;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use generate::What;
 
 /// The repository's own tasks
 #[derive(Parser)]
@@ -38,6 +40,10 @@ enum Task {
     Loc,
     /// Run the fuzz targets (cargo-fuzz; installed if missing)
     Fuzz(fuzz::Args),
+    /// Write shell completions
+    Completions(generate::Args),
+    /// Write man pages
+    Man(generate::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +64,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Deny => deny::run(),
         Task::Loc => loc::run(),
         Task::Fuzz(args) => fuzz::run(args),
+        Task::Completions(args) => generate::run(What::Completions, args),
+        Task::Man(args) => generate::run(What::Man, args),
     }
 }
 

@@ -25,10 +25,8 @@ struct Tool {
 }
 
 /// What the suites need beside Rust and a C compiler.
-const TOOLS: &[Tool] = &[
-    Tool { program: "ip", package: "iproute2", suite: "pods with a network of their own" },
-    Tool { program: "ps", package: "procps", suite: "looking for left-over processes" },
-];
+const TOOLS: &[Tool] =
+    &[Tool { program: "ip", package: "iproute2", suite: "pods with a network of their own" }];
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !is_installed(tool.program)).collect();
