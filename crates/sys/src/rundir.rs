@@ -28,8 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct RunDir {
     path: PathBuf,
     state: PathBuf,
-    /// Never read: it only holds the lock.
-    _lock: File,
+    lock: File,
 }
 
 impl RunDir {
@@ -44,7 +43,7 @@ impl RunDir {
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         let lock = File::create(path.join("lock"))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, state: state.to_owned(), _lock: lock })
+        Ok(Self { path, state: state.to_owned(), lock })
     }
 
     /// Its path.
@@ -60,6 +59,17 @@ impl RunDir {
     pub fn record_cgroup(&self, cgroup: &Cgroup) -> io::Result<()> {
         use std::os::unix::ffi::OsStrExt;
         fs::write(self.path.join("cgroup"), cgroup.path().as_os_str().as_bytes())
+    }
+
+    /// Lets go of the lock in a copy of the owner that will not come back: the run must look dead as
+    /// soon as its owner is.
+    ///
+    /// The value must not be used or dropped any more: callers exec or `_exit`.
+    pub(crate) fn forget_lock_in_child(&self) {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the callers diverge, so this value, the only owner of the descriptor in this
+        // process, never acts on it again.
+        unsafe { libc::close(self.lock.as_raw_fd()) };
     }
 
     /// Removes it.
@@ -121,6 +131,31 @@ pub fn cleanup_stale(state: &Path) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Removes what one run left whose launcher is known to be dead. Waits for the launcher's last children
+/// to notice, for a short time.
+///
+/// # Errors
+/// What could not be removed.
+pub fn cleanup_dead(run: &Path) -> io::Result<()> {
+    let Some(state) = run.parent() else { return Ok(()) };
+    if !run.exists() {
+        return Ok(());
+    }
+    let lock = File::open(run.join("lock"));
+    if let Ok(lock) = lock {
+        // A wait with a limit: flock has none of its own, so a thread waits for us.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = rustix::fs::flock(&lock, FlockOperation::LockExclusive);
+            let _ = rustix::fs::flock(&lock, FlockOperation::Unlock);
+            let _ = sender.send(());
+        });
+        let _ = receiver.recv_timeout(PATIENCE);
+    }
+    let _guard = lock_state(state)?;
+    cleanup_one(run)
 }
 
 fn cleanup_one(run: &Path) -> io::Result<()> {

@@ -133,7 +133,6 @@ struct State {
     containers: HashMap<u64, Running>,
     execs: HashMap<u64, oneshot::Sender<i32>>,
     warned: HashSet<String>,
-    gone: Option<oneshot::Sender<()>>,
 }
 
 /// A sandbox that exists.
@@ -174,9 +173,17 @@ impl ProcessRuntime {
         let state = Arc::new(Mutex::new(State::default()));
         let pid = launcher.pid();
         let link = Link::new(launcher, news(Arc::clone(&state), events.clone()))?;
-        let init = Init { state: options.state_dir, run: run_name(), isolation: options.isolation };
-        let Reply::Ready(ready) = link.ask(Request::Init(init), Vec::new()).await? else {
-            return Err(Failure::create("the launcher gave an answer to another question").into());
+        let run = run_name();
+        let dir = options.state_dir.join(&run);
+        let init = Init { state: options.state_dir, run, isolation: options.isolation };
+        let ready = match link.ask(Request::Init(init), Vec::new()).await {
+            Ok(Reply::Ready(ready)) => ready,
+            Ok(_) => return Err(Failure::create("the launcher answered another question").into()),
+            Err(failure) => {
+                // Nothing, unless the launcher was killed halfway through.
+                let _ = holdfast_sys::rundir::cleanup_dead(&dir);
+                return Err(failure.into());
+            }
         };
         if options.network == Network::Pod && ready.mode != Mode::Root {
             return Err(Error::Network);
@@ -210,12 +217,11 @@ impl ProcessRuntime {
 
     /// Kills everything, removes what the run has made and waits until that is done.
     pub async fn shutdown(&self) {
-        let (sender, receiver) = oneshot::channel();
-        lock(&self.inner.state).gone = Some(sender);
         // Fails at once if the launcher is gone already; else its end drops the answer's sender.
         let _ = self.inner.link.ask(Request::Shutdown, Vec::new()).await;
-        drop(receiver);
         Launcher::wait(self.inner.launcher);
+        // Nothing, unless the launcher was killed before it could do so itself.
+        let _ = holdfast_sys::rundir::cleanup_dead(self.run_dir());
     }
 
     fn warn(&self, warnings: Vec<String>) {

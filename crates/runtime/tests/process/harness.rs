@@ -55,6 +55,12 @@ pub fn main(tests: &[Test]) -> ExitCode {
         (test.run)();
         return ExitCode::SUCCESS;
     }
+    if let [flag, state, isolation, token] = &args[..]
+        && flag == crate::killing::VICTIM
+    {
+        crate::killing::victim(state, isolation, token);
+        return ExitCode::SUCCESS;
+    }
     if args.iter().any(|arg| arg == "--list") {
         for test in tests {
             println!("{}: test", short(test.name));

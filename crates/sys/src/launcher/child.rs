@@ -54,6 +54,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// Goes on as the container's process; never returns.
 pub(super) fn become_container(birth: &Birth<'_>, parent: &Parent<'_>, status: &OwnedFd) -> ! {
+    birth.context.dir.forget_lock_in_child();
     let failure = match prepare(birth, parent) {
         Ok(never) => match never {},
         Err(Stop::Probed) => exit_now(0),
