@@ -171,6 +171,7 @@ impl Lifecycle {
             by_name: Vec::new(),
             view: RuntimeView::new(&plan),
             plan,
+            next_instance: options.first_instance,
             options,
             features,
             now,
@@ -190,7 +191,6 @@ impl Lifecycle {
             eviction: None,
             gates: Vec::new(),
             volumes_mounted: false,
-            next_instance: 1,
             retry: None,
             relist: None,
         };

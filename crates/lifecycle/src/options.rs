@@ -10,6 +10,9 @@ pub struct Options {
     /// How long a started container may stay unpublished. The kubelet learns of it by its relist
     /// (1 s); until then a container that ends at once is never seen running.
     pub relist: Duration,
+    /// The identity of the pod's first run; later ones count up from it. A driver of many pods gives
+    /// each a range of its own, so that one runtime can tell all runs apart.
+    pub first_instance: u64,
     /// Limits of the crash-loop back-off (kubelet: `crashLoopBackOff.maxContainerRestartPeriod`).
     pub back_off: BackOffLimits,
     /// The feature gate `RestartAllContainersOnContainerExits`; `None` is the version's default.
@@ -71,6 +74,7 @@ impl Default for Options {
         Self {
             minor: 35,
             relist: Duration::from_millis(100),
+            first_instance: 1,
             back_off: BackOffLimits::default(),
             restart_all_containers: None,
             change_status_on_restart: None,

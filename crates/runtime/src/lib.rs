@@ -6,14 +6,20 @@
 
 #![forbid(unsafe_code)]
 
+mod assets;
 mod beneath;
+pub mod clock;
 pub mod config;
 pub mod config_file;
 pub mod contract;
-pub mod process;
-pub mod image;
+pub mod driver;
 pub mod hook;
+pub mod image;
+pub mod node;
+pub mod notice;
 pub mod probe;
+pub mod process;
 pub mod volume;
 
+pub use assets::{Assets, Site};
 pub use contract::{ContainerConfig, Runtime, RuntimeEvent};

@@ -1,0 +1,185 @@
+//! What a pod brings along: its images, volumes and container configurations, made when the engine
+//! asks for them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use holdfast_lifecycle::status::{InstanceId, Reason};
+use holdfast_lifecycle::{ContainerId, StartStage};
+use holdfast_manifest::object::Pod;
+
+use crate::config::{self, ContainerRequest, Node, Objects, PodView};
+use crate::contract::{ContainerConfig, HostPort, SandboxConfig, StartError};
+use crate::driver::spec_of;
+use crate::image::{Image, ImageStore, PullPolicy};
+use crate::volume::PodVolumes;
+
+/// What all pods of one node have in common.
+#[derive(Debug)]
+pub struct Site {
+    /// Where images come from.
+    pub images: Arc<ImageStore>,
+    /// ConfigMaps and Secrets.
+    pub objects: Objects,
+    /// The node as pods see it.
+    pub node: Node,
+    /// Where images and volumes are kept.
+    pub state_dir: PathBuf,
+    /// The fault `stale-subpath`.
+    pub keep_sub_paths: bool,
+    /// The minor version of Kubernetes 1.x.
+    pub minor: u32,
+    /// Whether processes can be given any groups (root outside of a user namespace).
+    pub can_set_groups: bool,
+    /// Whether pods share the host's network although they do not ask for it.
+    pub host_network: bool,
+}
+
+/// The images, volumes and files of one pod.
+#[derive(Debug)]
+pub struct Assets {
+    site: Rc<Site>,
+    pod: Rc<Pod>,
+    volumes: RefCell<Option<PodVolumes>>,
+    images: RefCell<HashMap<ContainerId, Image>>,
+}
+
+impl Assets {
+    /// Nothing is made before it is asked for.
+    pub fn new(site: Rc<Site>, pod: Rc<Pod>) -> Self {
+        Self { site, pod, volumes: RefCell::default(), images: RefCell::default() }
+    }
+
+    /// Sets all volumes up.
+    pub(crate) async fn mount_volumes(&self) -> Result<(), String> {
+        let uid = &self.pod.metadata.uid;
+        let mut volumes = self.volumes.borrow_mut();
+        let volumes = match &mut *volumes {
+            Some(volumes) => volumes,
+            none => {
+                let site = &self.site;
+                let made = PodVolumes::new(&site.state_dir, uid, site.keep_sub_paths);
+                let dir = site.state_dir.display();
+                none.insert(made.map_err(|e| format!("cannot use the state directory {dir}: {e}"))?)
+            }
+        };
+        volumes.prepare(self.view(&[]), &self.site.objects).map_err(|e| e.to_string())
+    }
+
+    fn view<'a>(&'a self, pod_ips: &'a [IpAddr]) -> PodView<'a> {
+        PodView { pod: &self.pod, node: &self.site.node, pod_ips }
+    }
+
+    /// The sandbox that the pod asks for.
+    pub(crate) fn sandbox(&self, attempt: u32) -> SandboxConfig {
+        let (spec, meta) = (&self.pod.spec, &self.pod.metadata);
+        let host_network = spec.host_network || self.site.host_network;
+        let host_ports = spec
+            .init_containers
+            .iter()
+            .filter(|c| c.restart_policy.is_some())
+            .chain(&spec.containers)
+            .flat_map(|c| &c.ports)
+            .filter(|p| p.host_port != 0)
+            .filter_map(|p| {
+                Some(HostPort {
+                    host: u16::try_from(p.host_port).ok()?,
+                    container: u16::try_from(p.container_port).ok()?,
+                    udp: p.protocol == "UDP",
+                    ip: p.host_ip.parse().ok(),
+                })
+            })
+            .collect();
+        SandboxConfig {
+            pod: meta.uid.as_str().into(),
+            name: meta.name.clone(),
+            attempt,
+            hostname: config::host_names(&self.pod)
+                .ok()
+                .filter(|_| !spec.host_network)
+                .map(|names| names.kernel),
+            host_network,
+            host_pid: spec.host_pid,
+            host_ipc: spec.host_ipc,
+            share_process_namespace: spec.share_process_namespace == Some(true),
+            host_ports,
+        }
+    }
+
+    /// The address of a pod that shares the host's network: where its servers are reached from here.
+    pub(crate) fn fallback_address(&self) -> Option<IpAddr> {
+        self.site.host_network.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// Gets the image of a container; its `imageID` if it is there.
+    pub(crate) async fn pull(&self, id: ContainerId) -> Result<String, (Reason, String)> {
+        let Some(spec) = spec_of(&self.pod, id) else {
+            return Err(("ErrImagePull".into(), "the pod has no such container".into()));
+        };
+        let images = Arc::clone(&self.site.images);
+        let (image, policy) = (spec.image.clone(), spec.image_pull_policy.clone());
+        let pull = move || {
+            images.pull(&image, PullPolicy::parse(&policy).unwrap_or(PullPolicy::IfNotPresent))
+        };
+        let pulled = tokio::task::spawn_blocking(pull).await;
+        match pulled {
+            Ok(Ok(image)) => {
+                let image_id = image.id.clone();
+                self.images.borrow_mut().insert(id, image);
+                Ok(image_id)
+            }
+            Ok(Err(e)) => Err((e.reason, e.message)),
+            Err(e) => Err(("ErrImagePull".into(), format!("reading the image failed: {e}"))),
+        }
+    }
+
+    /// Everything that the start of a container needs, and what should be said about it.
+    pub(crate) fn config(
+        &self,
+        id: ContainerId,
+        instance: InstanceId,
+        restart_count: u32,
+        address: Option<IpAddr>,
+    ) -> Result<(ContainerConfig, Vec<String>), StartError> {
+        let error =
+            |message: &str| StartError { stage: StartStage::Config, message: message.into() };
+        let images = self.images.borrow();
+        let volumes = self.volumes.borrow();
+        let container = spec_of(&self.pod, id).ok_or_else(|| error("no such container"))?;
+        let image = images.get(&id).ok_or_else(|| error("the image was not read"))?;
+        let volumes = volumes.as_ref().ok_or_else(|| error("the volumes are not set up"))?;
+        let addresses = match address {
+            Some(ip) => vec![ip],
+            None => self.site.node.ips.clone(),
+        };
+        let configured = config::container_config(&ContainerRequest {
+            view: self.view(&addresses),
+            container,
+            image,
+            objects: &self.site.objects,
+            volumes,
+            instance,
+            restart_count,
+            kubernetes_minor: self.site.minor,
+            can_set_groups: self.site.can_set_groups,
+        })?;
+        let name = &container.name;
+        let notes = configured.events.iter().map(|(why, text)| format!("{name}: {why}: {text}"));
+        Ok((configured.config, notes.collect()))
+    }
+
+    /// Removes what was made on disk.
+    pub(crate) fn clean_up(&self) -> Result<(), String> {
+        let name = &self.pod.metadata.name;
+        match self.volumes.borrow_mut().take() {
+            Some(volumes) => volumes
+                .remove()
+                .map_err(|e| format!("{name}: cannot remove the pod's directory: {e}")),
+            None => Ok(()),
+        }
+    }
+}

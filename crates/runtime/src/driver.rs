@@ -1,0 +1,311 @@
+//! The driver of one pod: gives the engine a real clock, carries out what it asks for, and tells it
+//! what happened. Everything is an event; there is no polling and no sleep but the engine's timers.
+//!
+//! ```text
+//!   RuntimeEvent ──┐                    ┌─▶ Runtime (sandbox, start, stop, exec)
+//!   Command ───────┼─▶ Input ─▶ engine ─┼─▶ probes, hooks, image pulls
+//!   answers ───────┘      ▲     Output ─┴─▶ Notice (objects, events, marks)
+//!                         └── clock
+//! ```
+
+mod carry_out;
+mod fault;
+mod waits;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_lifecycle::columns::{self, Meta};
+use holdfast_lifecycle::status::InstanceId;
+use holdfast_lifecycle::{ContainerId, Input, Lifecycle, Options, Phase, Plan, PodStatus};
+use holdfast_manifest::object::container::Container;
+use holdfast_manifest::object::pod::Pod;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::assets::Assets;
+use crate::clock::Clock;
+use crate::contract::{PodUid, Runtime, RuntimeEvent};
+use crate::notice::{ChangeKind, Mark, MarkStep, Notice, PodChange};
+
+pub use self::fault::{Fault, FaultKind, ParseFaultError, parse_duration};
+
+/// What all pods of one node share.
+#[derive(Debug)]
+pub struct Environment<R> {
+    /// What runs the containers.
+    pub runtime: R,
+    /// The time.
+    pub clock: Clock,
+    /// Where reports go.
+    pub notices: mpsc::UnboundedSender<Notice>,
+    /// Settings of the engine.
+    pub options: Options,
+}
+
+/// Something that a pod is told to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Stop in the termination order and be removed.
+    Delete {
+        /// The grace period; `None` takes the pod's own.
+        grace: Option<Duration>,
+    },
+    /// SIGKILL to everything that runs.
+    Kill,
+    /// Something breaks on purpose.
+    Fault(FaultKind),
+    /// A readiness gate's condition is set.
+    Gate {
+        /// The condition type.
+        name: String,
+        /// Whether it is `True`.
+        value: bool,
+    },
+}
+
+/// What a pod's task is sent.
+#[derive(Debug)]
+pub enum Message {
+    /// Someone wants something.
+    Command(Command),
+    /// The runtime reports.
+    Runtime(RuntimeEvent),
+}
+
+/// How a pod ended.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Its UID.
+    pub uid: PodUid,
+    /// Its last status.
+    pub status: PodStatus,
+    /// Whether it was deleted rather than ran to its end.
+    pub deleted: bool,
+}
+
+/// The driver of one pod.
+pub struct Driver<R> {
+    env: Rc<Environment<R>>,
+    uid: PodUid,
+    name: Arc<str>,
+    pod: Rc<Pod>,
+    plan: Rc<Plan>,
+    engine: Lifecycle,
+    assets: Rc<Assets>,
+    answers: mpsc::UnboundedSender<Input>,
+    answered: mpsc::UnboundedReceiver<Input>,
+    messages: mpsc::UnboundedReceiver<Message>,
+    operations: JoinSet<()>,
+    /// Probes and hooks of each run, to be dropped when it ends.
+    watchers: HashMap<InstanceId, Vec<AbortHandle>>,
+    /// Container and restart count of each run.
+    runs: HashMap<InstanceId, (ContainerId, u32)>,
+    announced: bool,
+    deletion: Option<(holdfast_lifecycle::Time, u64)>,
+    /// What the last published status said, for marks.
+    shown: PodStatus,
+}
+
+impl<R: Runtime + 'static> Driver<R> {
+    /// A driver of this pod, whose runs are numbered from `first_instance`. Nothing happens before
+    /// [`Driver::run`].
+    pub fn new(
+        env: Rc<Environment<R>>,
+        pod: Rc<Pod>,
+        plan: Plan,
+        assets: Assets,
+        messages: mpsc::UnboundedReceiver<Message>,
+        first_instance: u64,
+    ) -> Self {
+        let (answers, answered) = mpsc::unbounded_channel();
+        let uid = Arc::clone(&plan.uid);
+        let name = Arc::clone(&plan.name);
+        let options = Options { first_instance, ..env.options.clone() };
+        let engine = Lifecycle::new(plan.clone(), options, env.clock.now());
+        Self {
+            env,
+            uid,
+            name,
+            pod,
+            plan: Rc::new(plan),
+            engine,
+            assets: Rc::new(assets),
+            answers,
+            answered,
+            messages,
+            operations: JoinSet::new(),
+            watchers: HashMap::new(),
+            runs: HashMap::new(),
+            announced: false,
+            deletion: None,
+            shown: PodStatus::default(),
+        }
+    }
+
+    /// Runs the pod to its end: until it is terminal or deleted and everything of it is taken down.
+    pub async fn run(mut self) -> End {
+        loop {
+            while let Some(output) = self.engine.poll() {
+                self.carry_out(output);
+            }
+            if self.engine.is_finished() {
+                return self.finish().await;
+            }
+            let timer = self.engine.poll_timeout().map(|at| self.env.clock.instant(at));
+            tokio::select! {
+                biased;
+                Some(input) = self.answered.recv() => self.feed(input),
+                message = self.messages.recv() => match message {
+                    Some(Message::Command(command)) => self.command(command),
+                    Some(Message::Runtime(event)) => self.runtime_event(event),
+                    // Nobody is left who could ask for anything: stop.
+                    None => self.feed(Input::Delete { grace: None }),
+                },
+                Some(done) = self.operations.join_next() => drop(done),
+                () = sleep_until(timer) => self.feed(Input::Tick),
+            }
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.observe(&input);
+        self.engine.handle(self.env.clock.now(), input);
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Delete { grace } => {
+                let now = self.env.clock.now();
+                let grace = grace.unwrap_or(self.plan.termination_grace);
+                let since = self.deletion.map_or(now, |(at, _)| at);
+                self.deletion = Some((since, grace.as_secs()));
+                self.feed(Input::Delete { grace: Some(grace) });
+            }
+            Command::Kill => self.kill_all(false),
+            Command::Gate { name, value } => self.feed(Input::GateSet { gate: name, value }),
+            Command::Fault(fault) => self.fault(&fault),
+        }
+    }
+
+    fn runtime_event(&mut self, event: RuntimeEvent) {
+        match event {
+            RuntimeEvent::Exited { instance, code, oom, message, .. } => {
+                let reason = oom.then_some("OOMKilled".into());
+                self.feed(Input::Exited { instance, code, reason, message });
+                for watcher in self.watchers.remove(&instance).unwrap_or_default() {
+                    watcher.abort();
+                }
+            }
+            RuntimeEvent::Output { container, stderr, line, .. } => {
+                let pod = Arc::clone(&self.name);
+                self.notify(Notice::Output { pod, container, stderr, line });
+            }
+            RuntimeEvent::SandboxLost { .. } => self.feed(Input::SandboxLost),
+        }
+    }
+
+    /// Waits for what is still under way, then gives everything back.
+    async fn finish(mut self) -> End {
+        while self.operations.join_next().await.is_some() {}
+        let message = self.assets.clean_up();
+        if let Err(message) = message {
+            self.notify(Notice::Message(message));
+        }
+        let deleted = self.engine.deletion().is_some();
+        let status = self.engine.status().clone();
+        if deleted {
+            self.announce(ChangeKind::Deleted);
+        }
+        End { uid: self.uid, status, deleted }
+    }
+
+    fn notify(&self, notice: Notice) {
+        // Nobody listens any more: then nobody misses it.
+        let _ = self.env.notices.send(notice);
+    }
+
+    fn announce(&mut self, kind: ChangeKind) {
+        let status = self.engine.status().clone();
+        let meta = Meta { deleting: self.deletion.is_some(), scheduling_gated: false };
+        let row = columns::row(&self.plan, &status, meta, self.engine.features());
+        self.notify(Notice::Pod(PodChange {
+            at: self.env.clock.now(),
+            kind,
+            uid: Arc::clone(&self.uid),
+            pod: Rc::clone(&self.pod),
+            plan: Rc::clone(&self.plan),
+            status,
+            row,
+            deletion: self.deletion,
+        }));
+    }
+
+    /// Publishes the status as the engine has it now.
+    fn status_changed(&mut self) {
+        let kind = if self.announced { ChangeKind::Modified } else { ChangeKind::Added };
+        self.announced = true;
+        self.mark_conditions();
+        self.announce(kind);
+    }
+
+    fn mark(&self, container: Option<ContainerId>, run: u32, step: MarkStep) {
+        self.notify(Notice::Mark(Mark {
+            at: self.env.clock.now(),
+            pod: Arc::clone(&self.name),
+            container: container.map(|id| Arc::clone(&self.plan.container(id).name)),
+            run,
+            step,
+        }));
+    }
+
+    /// Marks what changed in `started` and `ready` since the last published status.
+    fn mark_conditions(&mut self) {
+        let new = self.engine.status().clone();
+        for s in new.all() {
+            let old = self.shown.all().find(|o| o.name == s.name);
+            let same = old.filter(|o| o.instance == s.instance);
+            let container = self.plan.find(&s.name);
+            let was =
+                |f: fn(&holdfast_lifecycle::status::ContainerStatus) -> bool| same.is_some_and(f);
+            if s.started == Some(true) && !was(|o| o.started == Some(true)) {
+                self.mark(container, s.restart_count, MarkStep::Became("started"));
+            }
+            if s.ready && !was(|o| o.ready) && s.state.is_running() {
+                self.mark(container, s.restart_count, MarkStep::Became("ready"));
+            }
+            if !s.ready && was(|o| o.ready) && s.state.is_running() {
+                self.mark(container, s.restart_count, MarkStep::Unready);
+            }
+        }
+        if new.phase != self.shown.phase && new.phase != Phase::Pending {
+            self.mark(None, 0, MarkStep::Became(new.phase.as_str()));
+        }
+        self.shown = new;
+    }
+
+    /// The pod's address, for those who call it from this machine.
+    fn address(&self) -> IpAddr {
+        self.engine.status().pod_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+}
+
+/// The container of the manifest that this id stands for.
+pub(crate) fn spec_of(pod: &Pod, id: ContainerId) -> Option<&Container> {
+    let spec = &pod.spec;
+    spec.init_containers
+        .iter()
+        .chain(&spec.containers)
+        .chain(&spec.ephemeral_containers)
+        .nth(id.index())
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

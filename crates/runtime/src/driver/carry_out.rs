@@ -1,0 +1,253 @@
+//! Carrying out what the engine asks for.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use holdfast_lifecycle::status::InstanceId;
+use holdfast_lifecycle::{ContainerId, HookKind, Input, Output, ProbeKind, ProbeResult};
+
+use super::{Driver, spec_of};
+use crate::contract::Runtime;
+use crate::hook;
+use crate::notice::{MarkStep, Notice};
+use crate::probe::{self, Target};
+
+impl<R: Runtime + 'static> Driver<R> {
+    pub(super) fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::MountVolumes => self.mount_volumes(),
+            Output::CreateSandbox { attempt } => self.create_sandbox(attempt),
+            Output::StopSandbox { attempt } => {
+                let (env, uid) = (Rc::clone(&self.env), Arc::clone(&self.uid));
+                self.operations.spawn_local(async move {
+                    env.runtime.stop_sandbox(&uid, attempt).await;
+                });
+            }
+            Output::Pull { container } => self.pull(container),
+            Output::Start { container, instance, restart_count } => {
+                self.start(container, instance, restart_count);
+            }
+            Output::Stop { container, instance, grace } => {
+                let run = self.runs.get(&instance).map_or(0, |r| r.1);
+                self.mark(Some(container), run, MarkStep::Stop { grace: grace.as_secs() });
+                let env = Rc::clone(&self.env);
+                self.operations.spawn_local(async move {
+                    env.runtime.stop(instance, grace).await;
+                });
+            }
+            Output::Remove { instance, .. } => {
+                let env = Rc::clone(&self.env);
+                self.runs.remove(&instance);
+                self.operations.spawn_local(async move { env.runtime.remove(instance).await });
+            }
+            Output::RunHook { container, instance, hook } => self.hook(container, instance, hook),
+            Output::RunProbe { container, instance, probe } => {
+                self.probe(container, instance, probe);
+            }
+            Output::StatusChanged => self.status_changed(),
+            Output::Event(event) => {
+                let container = event.container.map(|id| Arc::clone(&self.plan.container(id).name));
+                let (at, pod) = (self.env.clock.now(), Arc::clone(&self.name));
+                if event.reason == "BackOff" {
+                    let reason = event.message.clone();
+                    self.mark(event.container, 0, MarkStep::Refused { reason });
+                }
+                self.notify(Notice::Event { at, pod, container, event });
+            }
+            Output::Finished => {}
+        }
+    }
+
+    /// Marks what an input says, before the engine sees it.
+    pub(super) fn observe(&mut self, input: &Input) {
+        match input {
+            Input::SandboxCreated { .. } => self.mark(None, 0, MarkStep::SandboxReady),
+            Input::Pulled { container, .. } => self.mark(Some(*container), 0, MarkStep::Pulled),
+            Input::Started { instance } => {
+                if let Some(&(id, run)) = self.runs.get(instance) {
+                    self.mark(Some(id), run, MarkStep::Started);
+                }
+            }
+            Input::Exited { instance, code, .. } => {
+                if let Some(&(id, run)) = self.runs.get(instance) {
+                    self.mark(Some(id), run, MarkStep::Exited { code: *code });
+                }
+            }
+            Input::StartFailed { instance, message, .. } => {
+                if let Some(&(id, run)) = self.runs.get(instance) {
+                    self.mark(Some(id), run, MarkStep::Refused { reason: message.clone() });
+                }
+            }
+            Input::PullFailed { container, reason, .. } => {
+                self.mark(Some(*container), 0, MarkStep::Refused { reason: reason.to_string() });
+            }
+            Input::ProbeDone { instance, probe, result } => {
+                if let Some(&(id, run)) = self.runs.get(instance) {
+                    self.mark(Some(id), run, MarkStep::Probe(*probe, result.clone()));
+                }
+            }
+            Input::HookDone { instance, hook, .. } => {
+                if let Some(&(id, run)) = self.runs.get(instance) {
+                    let word = match hook {
+                        HookKind::PostStart => "postStart ended",
+                        HookKind::PreStop => "preStop ended",
+                    };
+                    self.mark(Some(id), run, MarkStep::Hook(word));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn mount_volumes(&mut self) {
+        let (assets, answers) = (Rc::clone(&self.assets), self.answers.clone());
+        self.operations.spawn_local(async move {
+            let input = match assets.mount_volumes().await {
+                Ok(()) => Input::VolumesMounted,
+                Err(message) => Input::VolumesFailed { message },
+            };
+            let _ = answers.send(input);
+        });
+    }
+
+    fn create_sandbox(&mut self, attempt: u32) {
+        let config = self.assets.sandbox(attempt);
+        let fallback = self.assets.fallback_address();
+        let (env, answers) = (Rc::clone(&self.env), self.answers.clone());
+        self.operations.spawn_local(async move {
+            let input = match env.runtime.create_sandbox(&config).await {
+                Ok(ip) => Input::SandboxCreated { attempt, ip: ip.or(fallback) },
+                Err(message) => Input::SandboxFailed { attempt, message },
+            };
+            let _ = answers.send(input);
+        });
+    }
+
+    fn pull(&mut self, id: ContainerId) {
+        self.mark(Some(id), 0, MarkStep::Pull);
+        let (assets, answers) = (Rc::clone(&self.assets), self.answers.clone());
+        self.operations.spawn_local(async move {
+            let input = match assets.pull(id).await {
+                Ok(image_id) => Input::Pulled { container: id, image_id },
+                Err((reason, message)) => Input::PullFailed { container: id, reason, message },
+            };
+            let _ = answers.send(input);
+        });
+    }
+
+    fn start(&mut self, id: ContainerId, instance: InstanceId, count: u32) {
+        self.runs.insert(instance, (id, count));
+        let waited_for = self.waited_for(id, count);
+        self.mark(Some(id), count, MarkStep::Start { waited_for });
+        let address = self.engine.view().sandbox().and_then(|s| s.ip);
+        let config = self.assets.config(id, instance, count, address);
+        let (env, answers) = (Rc::clone(&self.env), self.answers.clone());
+        match config {
+            Err(e) => {
+                let (stage, message) = (e.stage, e.message);
+                let _ = answers.send(Input::StartFailed { instance, stage, message });
+            }
+            Ok((config, notes)) => {
+                for note in notes {
+                    self.notify(Notice::Message(note));
+                }
+                self.operations.spawn_local(async move {
+                    let input = match env.runtime.start(config).await {
+                        Ok(()) => Input::Started { instance },
+                        Err(e) => {
+                            Input::StartFailed { instance, stage: e.stage, message: e.message }
+                        }
+                    };
+                    let _ = answers.send(input);
+                });
+            }
+        }
+    }
+
+    fn target(&self) -> Target {
+        Target { address: self.address(), kubernetes_minor: self.env.options.minor }
+    }
+
+    fn probe(&mut self, id: ContainerId, instance: InstanceId, kind: ProbeKind) {
+        let spec = spec_of(&self.pod, id);
+        let probe = spec.and_then(|c| match kind {
+            ProbeKind::Startup => c.startup_probe.as_ref(),
+            ProbeKind::Readiness => c.readiness_probe.as_ref(),
+            ProbeKind::Liveness => c.liveness_probe.as_ref(),
+        });
+        let (Some(spec), Some(probe), Some(plan)) =
+            (spec, probe, self.plan.container(id).probe(kind).copied())
+        else {
+            return;
+        };
+        let handler = probe::Handler::from_manifest(probe, spec);
+        let (env, answers, target) = (Rc::clone(&self.env), self.answers.clone(), self.target());
+        let task = self.operations.spawn_local(async move {
+            let result = match handler {
+                Ok(handler) => {
+                    probe::probe(&target, &handler, plan.timeout, async |argv, timeout| {
+                        env.runtime.exec(instance, argv, timeout).await
+                    })
+                    .await
+                }
+                Err(e) => ProbeResult::Error(e.to_string()),
+            };
+            let _ = answers.send(Input::ProbeDone { instance, probe: kind, result });
+        });
+        self.watchers.entry(instance).or_default().push(task);
+    }
+
+    fn hook(&mut self, id: ContainerId, instance: InstanceId, kind: HookKind) {
+        let run = self.runs.get(&instance).map_or(0, |r| r.1);
+        let Some(spec) = spec_of(&self.pod, id) else { return };
+        let lifecycle = spec.lifecycle.as_ref();
+        let (word, handler) = match kind {
+            HookKind::PostStart => ("postStart", lifecycle.and_then(|l| l.post_start.as_ref())),
+            HookKind::PreStop => ("preStop", lifecycle.and_then(|l| l.pre_stop.as_ref())),
+        };
+        let Some(handler) = handler else { return };
+        self.mark(Some(id), run, MarkStep::Hook(word));
+        let handler = hook::Handler::from_manifest(handler, spec);
+        let (env, answers, target) = (Rc::clone(&self.env), self.answers.clone(), self.target());
+        let (pod, name) = (Rc::clone(&self.pod), spec.name.clone());
+        let notices = self.env.notices.clone();
+        self.operations.spawn_local(async move {
+            let meta = &pod.metadata;
+            let owner = hook::Owner {
+                namespace: &meta.namespace,
+                pod: &meta.name,
+                uid: &meta.uid,
+                container: &name,
+            };
+            let result = match handler {
+                Err(e) => Err(e.to_string()),
+                Ok(handler) => {
+                    let exec = async |argv: &[String], timeout| {
+                        env.runtime.exec(instance, argv, timeout).await
+                    };
+                    match hook::run(&target, &handler, owner, exec).await {
+                        Ok(hook::Done::Plainly) => Ok(()),
+                        Ok(hook::Done::FellBack(message)) => {
+                            let _ = notices.send(Notice::Message(message));
+                            Ok(())
+                        }
+                        Err(e) => Err(e.to_string()),
+                    }
+                }
+            };
+            let _ = answers.send(Input::HookDone { instance, hook: kind, result });
+        });
+    }
+
+    /// SIGKILL to every container of the pod.
+    pub(super) fn kill_all(&mut self, oom: bool) {
+        for instance in self.running_instances() {
+            let env = Rc::clone(&self.env);
+            self.operations.spawn_local(async move { env.runtime.kill(instance, oom).await });
+        }
+    }
+
+    pub(super) fn running_instances(&self) -> Vec<InstanceId> {
+        self.engine.view().all().filter(|i| i.is_running()).map(|i| i.id).collect()
+    }
+}

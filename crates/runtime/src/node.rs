@@ -1,0 +1,361 @@
+//! A node: runs the objects of a manifest, each by its own rules, until they are done.
+//!
+//! Pods have drivers; Jobs and CronJobs are kept by the rules of `lifecycle`, Deployments and their
+//! like by replacing what ends. All of it is one loop on one thread.
+
+mod controllers;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use holdfast_lifecycle::{Options, Phase, Time};
+use holdfast_manifest::expand::Maker;
+use holdfast_manifest::object::{Object, Pod, Timestamp};
+use holdfast_manifest::plan;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::assets::{Assets, Site};
+use crate::contract::{PodUid, Runtime, RuntimeEvent};
+use crate::driver::{Command, Driver, End, Environment, Fault, FaultKind, Message};
+use crate::notice::{ChangeKind, Notice, PodChange};
+
+use self::controllers::{Controllers, Wish};
+
+/// What a node is told.
+#[derive(Clone, Debug)]
+pub enum NodeCommand {
+    /// Delete every pod, and end when they are gone.
+    Stop,
+    /// SIGKILL to everything.
+    Kill,
+}
+
+/// How a node works.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// Whether CronJobs follow their schedule; else each fires once, at once.
+    pub schedule: bool,
+    /// What breaks in every pod, counted from its creation.
+    pub faults: Vec<Fault>,
+}
+
+/// Who a pod belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Nobody: it stands in the manifest itself.
+    Manifest,
+    /// The job with this number, and the pod's number there.
+    Job(usize, holdfast_lifecycle::job::PodId),
+    /// The workload with this number, and the pod's number there.
+    Replica(usize, u32),
+}
+
+/// How a run went.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Pods and Jobs that failed, such as `pod/web` or `job/pi`.
+    pub failed: Vec<String>,
+}
+
+/// The objects of a manifest, and everything that runs for them.
+pub struct Node<R> {
+    env: Rc<Environment<R>>,
+    site: Rc<Site>,
+    options: NodeOptions,
+    commands: mpsc::UnboundedReceiver<NodeCommand>,
+    runtime_events: mpsc::UnboundedReceiver<RuntimeEvent>,
+    from_drivers: mpsc::UnboundedReceiver<Notice>,
+    watcher: mpsc::UnboundedSender<Notice>,
+    controllers: Controllers,
+    pods: HashMap<PodUid, Handle>,
+    ended: HashMap<PodUid, (Owner, PodChange)>,
+    tasks: JoinSet<End>,
+    faults: Vec<(Time, PodUid, FaultKind)>,
+    created: u64,
+    random: Random,
+    stopping: bool,
+    outcome: Outcome,
+}
+
+struct Handle {
+    messages: mpsc::UnboundedSender<Message>,
+    name: String,
+    owner: Owner,
+    last: Option<PodChange>,
+}
+
+/// What a node is made from.
+pub struct NodeParts<R> {
+    /// The runtime of its pods.
+    pub runtime: R,
+    /// What the runtime reports.
+    pub runtime_events: mpsc::UnboundedReceiver<RuntimeEvent>,
+    /// Settings of the pods' engines.
+    pub engine: Options,
+    /// What the pods have in common.
+    pub site: Site,
+    /// Who is told of everything.
+    pub watcher: mpsc::UnboundedSender<Notice>,
+    /// Who gives commands.
+    pub commands: mpsc::UnboundedReceiver<NodeCommand>,
+    /// The clock.
+    pub clock: crate::clock::Clock,
+}
+
+impl<R: Runtime + 'static> Node<R> {
+    /// A node without anything to do yet.
+    pub fn new(parts: NodeParts<R>, options: NodeOptions) -> Self {
+        let (notices, from_drivers) = mpsc::unbounded_channel();
+        let env = Environment {
+            runtime: parts.runtime,
+            clock: parts.clock,
+            notices,
+            options: parts.engine,
+        };
+        Self {
+            env: Rc::new(env),
+            site: Rc::new(parts.site),
+            options,
+            commands: parts.commands,
+            runtime_events: parts.runtime_events,
+            from_drivers,
+            watcher: parts.watcher,
+            controllers: Controllers::default(),
+            pods: HashMap::new(),
+            ended: HashMap::new(),
+            tasks: JoinSet::new(),
+            faults: Vec::new(),
+            created: 0,
+            random: Random::new(),
+            stopping: false,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Runs the objects until all are done, or until [`NodeCommand::Stop`] has stopped them.
+    pub async fn run(mut self, objects: Vec<Object>) -> Outcome {
+        let now = self.env.clock.now();
+        for mut object in objects {
+            let random = &mut self.random;
+            let mut next = || random.next();
+            let mut maker = Maker::new(&mut next, Timestamp::from_unix(now));
+            maker.admit_object(&mut object);
+            let (schedule, minor) = (self.options.schedule, self.env.options.minor);
+            match object {
+                Object::Pod(pod) => self.start_pod(pod, Owner::Manifest),
+                object => self.controllers.add(object, now, schedule, minor, &mut maker),
+            }
+        }
+        loop {
+            self.reconcile();
+            if self.pods.is_empty() && (self.stopping || self.controllers.are_done()) {
+                break;
+            }
+            let timer = self.next_timer().map(|at| self.env.clock.instant(at));
+            tokio::select! {
+                biased;
+                Some(event) = self.runtime_events.recv() => self.route(event),
+                Some(notice) = self.from_drivers.recv() => self.forward(notice),
+                Some(command) = self.commands.recv() => self.command(&command),
+                Some(end) = self.tasks.join_next() => self.pod_ended(end),
+                () = sleep_until(timer) => {}
+            }
+            self.strike();
+        }
+        while let Ok(notice) = self.from_drivers.try_recv() {
+            self.forward(notice);
+        }
+        self.outcome.failed.extend(self.controllers.failed_jobs());
+        self.outcome
+    }
+
+    /// Does what the controllers wish for, until they wish for nothing.
+    fn reconcile(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let now = self.env.clock.now();
+        loop {
+            let random = &mut self.random;
+            let mut next = || random.next();
+            let mut maker = Maker::new(&mut next, Timestamp::from_unix(now));
+            let (wishes, notices) = self.controllers.sync(now, &mut maker);
+            for notice in notices {
+                let _ = self.watcher.send(notice);
+            }
+            if wishes.is_empty() {
+                return;
+            }
+            for wish in wishes {
+                match wish {
+                    Wish::Create(pod, owner) => self.start_pod(*pod, owner),
+                    Wish::Delete(owner) => self.delete(owner),
+                }
+            }
+        }
+    }
+
+    fn start_pod(&mut self, pod: Pod, owner: Owner) {
+        let now = self.env.clock.now();
+        let plan = plan::plan(&pod);
+        let uid = Arc::clone(&plan.uid);
+        let name = pod.metadata.name.clone();
+        let pod = Rc::new(pod);
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let assets = Assets::new(Rc::clone(&self.site), Rc::clone(&pod));
+        self.created += 1;
+        let first_instance = (self.created << 32) | 1;
+        let driver = Driver::new(Rc::clone(&self.env), pod, plan, assets, inbox, first_instance);
+        self.tasks.spawn_local(driver.run());
+        for fault in &self.options.faults {
+            self.faults.push((now + fault.after, Arc::clone(&uid), fault.kind.clone()));
+        }
+        self.controllers.created(owner, &name, now);
+        self.pods.insert(uid, Handle { messages, name, owner, last: None });
+    }
+
+    /// Deletes the pod of an owner: it is told to stop, or its object goes if it has ended.
+    fn delete(&mut self, owner: Owner) {
+        let ended: Vec<PodUid> = self
+            .ended
+            .iter()
+            .filter(|(_, e)| e.0 == owner)
+            .map(|(uid, _)| Arc::clone(uid))
+            .collect();
+        for uid in ended {
+            if let Some((owner, mut change)) = self.ended.remove(&uid) {
+                change.kind = ChangeKind::Deleted;
+                change.at = self.env.clock.now();
+                let _ = self.watcher.send(Notice::Pod(change));
+                self.controllers.gone(owner, self.env.clock.now());
+            }
+        }
+        for handle in self.pods.values().filter(|h| h.owner == owner) {
+            let _ = handle.messages.send(Message::Command(Command::Delete { grace: None }));
+        }
+    }
+
+    fn route(&mut self, event: RuntimeEvent) {
+        let (RuntimeEvent::Exited { pod, .. }
+        | RuntimeEvent::Output { pod, .. }
+        | RuntimeEvent::SandboxLost { pod, .. }) = &event;
+        if let Some(handle) = self.pods.get(pod) {
+            let _ = handle.messages.send(Message::Runtime(event));
+        }
+    }
+
+    fn forward(&mut self, notice: Notice) {
+        if let Notice::Pod(change) = &notice {
+            let now = self.env.clock.now();
+            if let Some(handle) = self.pods.get_mut(&change.uid) {
+                handle.last = Some(change.clone());
+                self.controllers.changed(handle.owner, change, now);
+            }
+        }
+        // Nobody watches any more: then nobody misses it.
+        let _ = self.watcher.send(notice);
+    }
+
+    fn command(&mut self, command: &NodeCommand) {
+        let message = match command {
+            NodeCommand::Stop => Command::Delete { grace: None },
+            NodeCommand::Kill => Command::Kill,
+        };
+        self.stopping = true;
+        for handle in self.pods.values() {
+            let _ = handle.messages.send(Message::Command(message.clone()));
+        }
+    }
+
+    fn pod_ended(&mut self, end: Result<End, tokio::task::JoinError>) {
+        let end = match end {
+            Ok(end) => end,
+            // A driver panicked: that is a defect, and nothing can be said of its pod any more.
+            Err(e) => std::panic::resume_unwind(e.into_panic()),
+        };
+        // Its last words are still in the channel.
+        while let Ok(notice) = self.from_drivers.try_recv() {
+            self.forward(notice);
+        }
+        let Some(handle) = self.pods.remove(&end.uid) else { return };
+        self.faults.retain(|(_, uid, _)| *uid != end.uid);
+        let now = self.env.clock.now();
+        if handle.owner == Owner::Manifest && !end.deleted && end.status.phase == Phase::Failed {
+            self.outcome.failed.push(format!("pod/{}", handle.name));
+        }
+        if end.deleted {
+            self.controllers.gone(handle.owner, now);
+        } else {
+            self.controllers.ended(handle.owner, now);
+            if let Some(change) = handle.last {
+                self.ended.insert(end.uid, (handle.owner, change));
+            }
+        }
+    }
+
+    fn next_timer(&self) -> Option<Time> {
+        let fault = self.faults.iter().map(|f| f.0).min();
+        let controllers = (!self.stopping).then(|| self.controllers.next_timer()).flatten();
+        [fault, controllers].into_iter().flatten().min()
+    }
+
+    /// Lets the faults happen whose time has come.
+    fn strike(&mut self) {
+        let now = self.env.clock.now();
+        for (_, uid, kind) in self.faults.extract_if(.., |f| f.0 <= now) {
+            if let Some(handle) = self.pods.get(&uid) {
+                let _ = handle.messages.send(Message::Command(Command::Fault(kind)));
+            }
+        }
+    }
+}
+
+/// The pods that an object would make, for checks before anything starts: the path of the pod's
+/// fields in the object, and a pod.
+pub fn pod_of(object: &Object) -> Option<(&'static str, Pod)> {
+    let of = |template: &holdfast_manifest::object::PodTemplateSpec| Pod {
+        metadata: template.metadata.clone(),
+        spec: template.spec.clone(),
+        ..Pod::default()
+    };
+    Some(match object {
+        Object::Pod(pod) => ("", pod.clone()),
+        Object::Job(o) => ("spec.template.", of(&o.spec.template)),
+        Object::CronJob(o) => {
+            ("spec.jobTemplate.spec.template.", of(&o.spec.job_template.spec.template))
+        }
+        Object::Deployment(o) => ("spec.template.", of(&o.spec.template)),
+        Object::StatefulSet(o) => ("spec.template.", of(&o.spec.template)),
+        Object::DaemonSet(o) => ("spec.template.", of(&o.spec.template)),
+        Object::ReplicaSet(o) => ("spec.template.", of(&o.spec.template)),
+        Object::ConfigMap(_) | Object::Secret(_) | Object::Service(_) => return None,
+    })
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Where names and UIDs come from.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self(RandomState::new().hash_one(std::process::id()))
+    }
+
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
