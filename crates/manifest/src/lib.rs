@@ -12,6 +12,25 @@
 //! Kubernetes' defaults, applies Kubernetes' validation, and reports every error with
 //! file:line:column in Kubernetes' words. No input makes it panic or use memory out of proportion
 //! ([`Limits`]).
+//!
+//! ```
+//! use holdfast_manifest::{Options, Source, load};
+//!
+//! let text = "
+//! apiVersion: v1
+//! kind: Pod
+//! metadata: {name: web}
+//! spec:
+//!   containers:
+//!   - {name: web, imagee: nginx}
+//! ";
+//! let findings = load(&[Source::new("web.yaml", text)], &Options::default()).unwrap_err();
+//! assert_eq!(
+//!     findings.to_string(),
+//!     "web.yaml:7:17: error: Pod/web: unknown field \"spec.containers[0].imagee\" \
+//!      (did you mean \"image\"?)"
+//! );
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -135,6 +135,7 @@ fn job_spec(cx: &mut Cx, spec: &JobSpec, path: Path<'_>) {
     }
     if let Some(managed_by) = &spec.managed_by {
         let path = path.field("managedBy");
+        cx.since(32, path, "JobManagedBy");
         let halves = managed_by.split_once('/').filter(|(a, b)| !a.is_empty() && !b.is_empty());
         match halves {
             None => {
@@ -151,6 +152,7 @@ fn job_spec(cx: &mut Cx, spec: &JobSpec, path: Path<'_>) {
     failure_policy(cx, spec, path);
     if let Some(policy) = &spec.success_policy {
         let path = path.field("successPolicy");
+        cx.since(31, path, "JobSuccessPolicy");
         let rules = path.field("rules");
         if !is_indexed(spec) {
             cx.errors.invalid_json(path, policy, "requires indexed completion mode");

@@ -512,6 +512,9 @@ pub(super) fn user_id(cx: &mut Cx, id: Option<i64>, path: Path<'_>) {
 /// `validateSeccompProfileField`, `ValidateAppArmorProfileField`.
 pub(super) fn profile(cx: &mut Cx, profile: Option<&SecurityProfile>, what: &str, path: Path<'_>) {
     let Some(profile) = profile else { return };
+    if what == "AppArmor" && !cx.since(30, path, "AppArmorFields") {
+        return;
+    }
     let local = path.field("localhostProfile");
     match profile.kind.as_str() {
         "Localhost" => match profile.localhost_profile.as_deref().map(str::trim) {

@@ -45,7 +45,11 @@ impl Errors {
 
     pub(super) fn invalid(&mut self, path: Path<'_>, value: impl Debug, detail: impl Into<String>) {
         let value = clipped(format!("{value:?}"));
+        let placeholder = value.contains("{{") || value.contains("${");
         self.push(path, Fault::Invalid { value, detail: detail.into() });
+        if placeholder {
+            self.help("this looks like a placeholder of a template: render the template first");
+        }
     }
 
     /// An invalid value that is not a scalar, shown as JSON.

@@ -268,6 +268,9 @@ fn security_context(cx: &mut Cx, context: &PodSecurityContext, spec: &PodSpec, p
             cx.errors.invalid(path, name, "may not be specified when 'hostNetwork' is true");
         }
     }
+    if context.supplemental_groups_policy.is_some() {
+        cx.since(33, path.field("supplementalGroupsPolicy"), "SupplementalGroupsPolicy");
+    }
     for (field, value, supported) in [
         ("fsGroupChangePolicy", &context.fs_group_change_policy, ["Always", "OnRootMismatch"]),
         ("supplementalGroupsPolicy", &context.supplemental_groups_policy, ["Merge", "Strict"]),

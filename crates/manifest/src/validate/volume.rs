@@ -383,6 +383,7 @@ fn one_mount(cx: &mut Cx, mount: &VolumeMount, container: &Container, path: Path
     if let Some(recursive) = &mount.recursive_read_only {
         const MODES: &[&str] = &["Disabled", "Enabled", "IfPossible"];
         let path = path.field("recursiveReadOnly");
+        cx.since(31, path, "RecursiveReadOnlyMounts");
         match recursive.as_str() {
             "Disabled" => {}
             "Enabled" | "IfPossible" => {

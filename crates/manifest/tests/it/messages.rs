@@ -302,6 +302,35 @@ fn jobs() {
 }
 
 #[test]
+fn fields_of_newer_versions() {
+    let policy = job(
+        "  completionMode: Indexed\n  completions: 2\n  successPolicy: {rules: [{succeededCount: 1}]}\n",
+    );
+    assert!(read_as(31, &policy).is_ok());
+    assert_eq!(
+        messages(read_as(30, &policy)),
+        [
+            "spec.successPolicy: Forbidden: needs Kubernetes 1.31 (JobSuccessPolicy), and 1.30 is asked for"
+        ]
+    );
+    let managed = job("  managedBy: acme.io/foo\n");
+    assert!(read_as(32, &managed).is_ok() && read_as(31, &managed).is_err());
+    let mount = container_with(
+        "    volumeMounts: [{name: v, mountPath: /v, readOnly: true, recursiveReadOnly: Enabled}]\n  volumes: [{name: v}]\n",
+    );
+    assert!(read_as(31, &mount).is_ok() && read_as(30, &mount).is_err());
+    let armor = container_with("    securityContext: {appArmorProfile: {type: Unconfined}}\n");
+    assert!(read_as(30, &armor).is_ok() && read_as(29, &armor).is_err());
+}
+
+#[test]
+fn placeholders() {
+    let findings = read(pod_with("  nodeName: '{{ .Node }}'\n")).unwrap_err();
+    let help = findings.iter().next().unwrap().help.clone().unwrap();
+    assert!(help.contains("placeholder"), "{help}");
+}
+
+#[test]
 fn cron_jobs() {
     let cron = |spec: &str| {
         format!(
