@@ -63,16 +63,8 @@ impl<'r> Maker<'r> {
     /// template the labels that go with it (registry/batch/job: `generateSelector`).
     pub fn admit_object(&mut self, object: &mut Object) {
         match object {
-            Object::Pod(o) => self.admit(&mut o.metadata),
-            Object::Job(o) => self.admit_job(o),
-            Object::CronJob(o) => self.admit(&mut o.metadata),
-            Object::Deployment(o) => self.admit(&mut o.metadata),
-            Object::StatefulSet(o) => self.admit(&mut o.metadata),
-            Object::DaemonSet(o) => self.admit(&mut o.metadata),
-            Object::ReplicaSet(o) => self.admit(&mut o.metadata),
-            Object::ConfigMap(o) => self.admit(&mut o.metadata),
-            Object::Secret(o) => self.admit(&mut o.metadata),
-            Object::Service(o) => self.admit(&mut o.metadata),
+            Object::Job(job) => self.admit_job(job),
+            other => self.admit(other.metadata_mut()),
         }
     }
 

@@ -98,4 +98,20 @@ impl Object {
             Self::Service(o) => &o.metadata,
         }
     }
+
+    /// `metadata`, to be changed.
+    pub const fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Pod(o) => &mut o.metadata,
+            Self::Job(o) => &mut o.metadata,
+            Self::CronJob(o) => &mut o.metadata,
+            Self::Deployment(o) => &mut o.metadata,
+            Self::StatefulSet(o) => &mut o.metadata,
+            Self::DaemonSet(o) => &mut o.metadata,
+            Self::ReplicaSet(o) => &mut o.metadata,
+            Self::ConfigMap(o) => &mut o.metadata,
+            Self::Secret(o) => &mut o.metadata,
+            Self::Service(o) => &mut o.metadata,
+        }
+    }
 }
