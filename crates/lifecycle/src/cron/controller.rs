@@ -270,28 +270,23 @@ impl CronJob {
             if missed == Missed::Many {
                 out.warn("TooManyMissedTimes", TOO_MANY_MISSED.to_owned());
             }
-            self.start_at(scheduled, now, &own_zone, jobs, out);
+            self.start_at(scheduled, &own_zone, jobs, out);
         }
         out.wake = requeue_time(&schedule, self.since(), now);
     }
 
+    /// Starts the Job of a scheduled time. (Upstream looks at two more things here, which cannot
+    /// be: that the time is before the deadline, event MissSchedule, and that it is
+    /// `lastScheduleTime`. Both are where the search for due times begins.)
     fn start_at(
         &mut self,
         scheduled: Time,
-        now: Time,
         zone: &TimeZone,
         jobs: &[ChildJob],
         out: &mut Decision,
     ) {
-        if self.spec.starting_deadline.is_some_and(|d| scheduled + d < now) {
-            out.warn(
-                "MissSchedule",
-                format!("Missed scheduled time to start a job: {}", rfc1123(scheduled)),
-            );
-            return;
-        }
         let name: Arc<str> = job_name(&self.spec.name, scheduled).into();
-        if self.is_active(&name) || self.status.last_schedule == Some(scheduled) {
+        if self.is_active(&name) {
             return;
         }
         if self.spec.concurrency == ConcurrencyPolicy::Forbid && !self.status.active.is_empty() {
@@ -343,11 +338,6 @@ fn unsupported(schedule: &str) -> String {
 fn timestamp(at: Time) -> Timestamp {
     let secs = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
     Timestamp::from_second(secs).unwrap_or(Timestamp::MAX)
-}
-
-/// Go's RFC1123Z, in UTC.
-fn rfc1123(at: Time) -> String {
-    timestamp(at).strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
 /// Go's RFC3339: `Z` for an offset of zero.

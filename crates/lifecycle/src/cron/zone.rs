@@ -75,10 +75,8 @@ pub(super) fn date(zone: &TimeZone, day: Date, time: (i8, i8, i8)) -> Option<i64
     let days = Date::constant(1970, 1, 1).until(day).ok()?.get_days();
     let (hour, minute, second) = (i64::from(time.0), i64::from(time.1), i64::from(time.2));
     let naive = i64::from(days) * 86_400 + hour * 3_600 + minute * 60 + second;
-    match offset(zone, naive)? {
-        0 => Some(naive),
-        first => Some(naive - offset(zone, naive - first)?),
-    }
+    let first = offset(zone, naive)?;
+    Some(naive - offset(zone, naive - first)?)
 }
 
 fn offset(zone: &TimeZone, unix: i64) -> Option<i64> {

@@ -471,3 +471,120 @@ fn a_finished_job_stays_so() {
     }
     assert_eq!(world.created.len(), 1);
 }
+
+/// The new pods that a Job asks for.
+fn created(job: &mut Job) -> Vec<holdfast_lifecycle::job::NewPod> {
+    let outputs = std::iter::from_fn(|| job.poll());
+    let pods = outputs.filter_map(|o| match o {
+        JobOutput::CreatePod(pod) => Some(pod),
+        _ => None,
+    });
+    pods.collect()
+}
+
+fn failed(index: u32, failures: u32, at: Time) -> PodSummary {
+    let regular = vec![crate::ended("main", 1, Some(at))];
+    let status = PodStatus { phase: Phase::Failed, regular, ..Default::default() };
+    PodSummary { index: Some(index), failures, status, created: LONG_AGO, ..Default::default() }
+}
+
+#[test]
+fn the_last_failure_of_an_index_is_what_counts() {
+    let spec = JobSpec { backoff_limit: 99, backoff_limit_per_index: Some(9), ..indexed(2, 1) };
+    // The highest count, and of equal counts the latest end.
+    let cases = [
+        ([(0, LONG_AGO), (2, LONG_AGO), (1, LONG_AGO)], NOW, Some(3)),
+        ([(1, NOW - secs(99)), (1, NOW), (1, NOW - secs(99))], NOW + secs(20), None),
+    ];
+    for (pods, until, failures) in cases {
+        let pods = pods.map(|(failures, at)| failed(0, failures, at));
+        let mut job = Job::resume(spec.clone(), 36, LONG_AGO, JobStatus::default(), pods);
+        job.handle(NOW, JobInput::Tick);
+        let new = created(&mut job);
+        assert_eq!(new.first().and_then(|p| p.failures), failures);
+        assert_eq!(job.poll_timeout().unwrap_or(NOW), until);
+        assert_eq!(job.status().failed, 2, "the last one is kept until it is replaced");
+    }
+}
+
+#[test]
+fn an_index_is_delayed_though_its_pod_is_gone() {
+    let spec = JobSpec { backoff_limit_per_index: Some(9), ..indexed(1, 1) };
+    let mut job = Job::resume(spec, 36, LONG_AGO, JobStatus::default(), [failed(0, 0, NOW)]);
+    job.handle(NOW, JobInput::Tick);
+    job.handle(NOW + secs(1), JobInput::PodDeleted { pod: PodId(0) });
+    assert!(created(&mut job).is_empty());
+    job.handle(NOW + secs(10), JobInput::Tick);
+    assert_eq!(created(&mut job)[0].failures, Some(1));
+}
+
+#[test]
+fn an_index_that_is_ending_is_taken() {
+    let pod = |index| {
+        let status = PodStatus { phase: Phase::Running, ..Default::default() };
+        let deleted = Some(NOW);
+        PodSummary { index: Some(index), status, deleted, ..Default::default() }
+    };
+    for (replacement, want) in [
+        (PodReplacement::Failed, vec![Some(1)]),
+        // Its failure delays the others, too.
+        (PodReplacement::TerminatingOrFailed, vec![]),
+    ] {
+        let spec = JobSpec { replacement, ..indexed(5, 2) };
+        let mut job = Job::resume(spec, 36, LONG_AGO, JobStatus::default(), [pod(0)]);
+        job.handle(NOW, JobInput::Tick);
+        let indexes: Vec<Option<u32>> = created(&mut job).iter().map(|p| p.index).collect();
+        assert_eq!(indexes, want, "{replacement:?}");
+    }
+}
+
+#[test]
+fn the_least_far_pod_goes_first() {
+    // controller.ActivePods: pending, not ready, ready for a shorter time, restarted, younger.
+    let pod = |phase, ready: Option<u64>, restarts, age| {
+        let mut one = container("main", State::Running { started_at: LONG_AGO });
+        one.restart_count = restarts;
+        let ready = ready.map(|ago| crate::condition("Ready", true, NOW - secs(ago)));
+        let conditions = ready.into_iter().collect();
+        let status = PodStatus { phase, conditions, regular: vec![one], ..Default::default() };
+        PodSummary { status, created: NOW - secs(age), ..Default::default() }
+    };
+    let (pending, running) = (Phase::Pending, Phase::Running);
+    let order = [
+        pod(pending, None, 0, 50),
+        pod(running, None, 3, 60),
+        pod(running, None, 0, 10),
+        pod(running, None, 0, 20),
+        pod(running, Some(5), 0, 90),
+        pod(running, Some(8), 7, 90),
+        pod(running, Some(8), 0, 90),
+    ];
+    for n in 1..order.len() {
+        let left = u32::try_from(order.len() - n).unwrap();
+        let spec = JobSpec { parallelism: left, completions: Some(99), ..spec() };
+        // From the other end, so that the order is not the one they come in.
+        let pods = order.iter().rev().cloned();
+        let mut job = Job::resume(spec, 36, LONG_AGO, JobStatus::default(), pods);
+        job.handle(NOW, JobInput::Tick);
+        let gone = job.pods().filter(|(_, p)| p.deleted.is_some()).map(|(_, p)| p.created);
+        let mut gone: Vec<Time> = gone.collect();
+        let mut want: Vec<Time> = order.iter().take(n).map(|p| p.created).collect();
+        (gone.sort(), want.sort());
+        assert_eq!(gone, want, "{n} to delete");
+    }
+}
+
+#[test]
+fn a_deletion_is_not_taken_back() {
+    // A status that was on its way when the deletion was asked for does not know of it.
+    let mut job = Job::new(spec(), 36, NOW);
+    job.handle(NOW, JobInput::Tick);
+    job.handle(NOW, JobInput::SpecChanged(Box::new(JobSpec { parallelism: 0, ..spec() })));
+    let status = PodStatus { phase: Phase::Running, ..Default::default() };
+    job.handle(NOW, JobInput::PodChanged { pod: PodId(0), status, deleted: None });
+    assert_eq!((job.status().active, job.status().terminating), (0, 1));
+    let deletions = std::iter::from_fn(|| job.poll())
+        .filter(|o| matches!(o, JobOutput::DeletePod { .. }))
+        .count();
+    assert_eq!(deletions, 1);
+}
