@@ -1,7 +1,7 @@
 //! What a container is started with: command, environment, user, security, mounts, limits.
 //!
 //! [`container_config`] does for one start what the kubelet and its runtime do between them, with
-//! Kubernetes' rules and messages. Fields that cannot be honoured are listed by [`unsupported`] before
+//! Kubernetes' rules and messages. Fields that cannot be honoured are listed by [`unsupported()`] before
 //! anything runs, those that do less than in a cluster by [`notices`]; none is ignored in silence.
 //!
 //! There is no cluster around the pod, so it has no Services (no `…_SERVICE_HOST` variables, and

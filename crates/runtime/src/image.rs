@@ -28,6 +28,7 @@ use holdfast_lifecycle::status::Reason;
 
 pub use layer::LayerForm;
 pub use name::{ImageName, NameError};
+pub(crate) use oci::architecture;
 pub use source::{Source, SourceError};
 
 use crate::contract::RootFs;

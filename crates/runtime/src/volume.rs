@@ -254,6 +254,8 @@ impl PodVolumes {
         }
         let path = self.claims.join(namespace).join(claim);
         if !path.is_dir() {
+            // A claim is open to every user of its pods, and to no one else.
+            make_directory(&self.claims, 0o700)?;
             make_open(&path)?;
         }
         Ok(path)

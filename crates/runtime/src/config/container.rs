@@ -261,8 +261,12 @@ fn etc_mounts(
         .collect()
 }
 
-/// Writes a file that every user may read. In place: running containers have it mounted.
+/// Writes a file that every user may read. In place, as running containers have it mounted, and only
+/// if it changes: they must not find it empty for a moment whenever a sibling starts.
 fn write_public(path: &Path, text: &str) -> io::Result<()> {
+    if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(());
+    }
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
 }

@@ -65,18 +65,50 @@ const WHITEOUT: &[u8] = b".wh.";
 const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 const DEFAULT_DIR: Mode = Mode::from_raw_mode(0o755);
 
+/// Modes and times of directories, which are set when everything is in them: making files changes the
+/// time, and needs the mode to allow it where the caller is not root.
+#[derive(Default)]
+pub(super) struct Directories(Vec<(PathBuf, Mode, Timespec)>);
+
+impl Directories {
+    /// Sets them, those further down first.
+    pub(super) fn finish(self, root: BorrowedFd<'_>) -> Result<(), LayerError> {
+        let mut done = HashSet::new();
+        // A later entry of the same directory counts.
+        for (path, mode, time) in self.0.into_iter().rev() {
+            if !done.insert(path.clone()) {
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let set = beneath::open(root, &path, flags, Scope::InRoot).and_then(|fd| {
+                rustix::fs::fchmod(&fd, mode)?;
+                Ok(rustix::fs::futimens(&fd, &times(time))?)
+            });
+            match set {
+                Ok(()) => {}
+                // It was removed or replaced further on.
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) if err.kind() == io::ErrorKind::NotADirectory => {}
+                Err(source) => return Err(LayerError::Write { path, source }),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Unpacks the tar `archive` into the directory `root`, on top of what is there.
 pub(super) fn unpack(
     archive: impl Read,
     root: BorrowedFd<'_>,
     form: LayerForm,
+    directories: &mut Directories,
 ) -> Result<(), LayerError> {
-    let mut layer = Layer { root, form, parent: None, seen: HashSet::new(), dir_times: Vec::new() };
+    let mut layer = Layer { root, form, parent: None, seen: HashSet::new(), directories };
     let mut archive = tar::Archive::new(archive);
     for entry in archive.entries().map_err(LayerError::Archive)? {
         layer.entry(entry.map_err(LayerError::Archive)?)?;
     }
-    layer.finish()
+    Ok(())
 }
 
 /// Whether this process can make what [`LayerForm::Overlay`] needs in `dir`: looked up by doing it,
@@ -104,8 +136,7 @@ struct Layer<'a> {
     /// What this layer itself brought, with its parents: its whiteouts do not apply to that, whatever
     /// the order of the entries.
     seen: HashSet<PathBuf>,
-    /// Directory times are set last, because making files in them changes them.
-    dir_times: Vec<(PathBuf, Timespec)>,
+    directories: &'a mut Directories,
 }
 
 impl Layer<'_> {
@@ -126,7 +157,7 @@ impl Layer<'_> {
                 )
                 .map_err(written(&path))?;
                 self.attributes(&mut entry, root.as_fd()).map_err(written(&path))?;
-                self.dir_times.push((path, mtime(&entry)));
+                self.directory_attributes(&entry, path.clone()).map_err(written(&path))?;
             }
             return Ok(());
         };
@@ -173,7 +204,7 @@ impl Layer<'_> {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let fd = rustix::fs::openat(parent, name, flags, Mode::empty())?;
                 self.attributes(entry, fd.as_fd())?;
-                self.dir_times.push((path.to_owned(), mtime(entry)));
+                self.directory_attributes(entry, path.to_owned())?;
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 beneath::remove_tree(parent, name)?;
@@ -337,7 +368,10 @@ impl Layer<'_> {
     fn attributes<R: Read>(&self, entry: &mut Entry<'_, R>, fd: BorrowedFd<'_>) -> io::Result<()> {
         let (uid, gid) = owner(entry)?;
         self.forgive(rustix::fs::fchown(fd, Some(uid), Some(gid)))?;
-        let mode = Mode::from_raw_mode(entry.header().mode()? & 0o7777);
+        let mut mode = Mode::from_raw_mode(entry.header().mode()? & 0o7777);
+        if entry.header().entry_type() == EntryType::Directory {
+            mode |= Mode::RWXU;
+        }
         rustix::fs::fchmod(fd, mode)?;
         let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
         for extension in extensions {
@@ -356,6 +390,17 @@ impl Layer<'_> {
                 result => self.forgive(result)?,
             }
         }
+        Ok(())
+    }
+
+    /// Remembers what a directory gets at the end.
+    fn directory_attributes<R: Read>(
+        &mut self,
+        entry: &Entry<'_, R>,
+        path: PathBuf,
+    ) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(entry.header().mode()? & 0o7777);
+        self.directories.0.push((path, mode, mtime(entry)));
         Ok(())
     }
 
@@ -381,22 +426,6 @@ impl Layer<'_> {
             }
             other => Ok(other?),
         }
-    }
-
-    fn finish(self) -> Result<(), LayerError> {
-        for (path, time) in self.dir_times.into_iter().rev() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            let set = beneath::open(self.root, &path, flags, Scope::InRoot)
-                .and_then(|fd| Ok(rustix::fs::futimens(&fd, &times(time))?));
-            match set {
-                Ok(()) => {}
-                // The layer removed or replaced it again further on.
-                Err(err) if matches!(err.kind(), io::ErrorKind::NotFound) => {}
-                Err(err) if err.raw_os_error() == Some(Errno::NOTDIR.raw_os_error()) => {}
-                Err(source) => return Err(LayerError::Write { path, source }),
-            }
-        }
-        Ok(())
     }
 }
 

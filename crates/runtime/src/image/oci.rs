@@ -363,7 +363,7 @@ impl std::fmt::Display for Platform {
 }
 
 /// This machine in Go's words.
-pub(super) fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -15,13 +15,16 @@ use rustix::fs::FlockOperation;
 use super::blobs::Blobs;
 use super::compression::decompress;
 use super::digest::{Digest, Hashing};
-use super::layer::{self, LayerError, LayerForm};
+use super::layer::{self, Directories, LayerError, LayerForm};
 use super::oci::Layer;
 use crate::beneath;
 
 /// More layers than this are merged into one directory: older kernels take the list of layers in one
 /// page of mount options.
 const MAX_STACKED: usize = 24;
+
+/// A layer that is being unpacked; no digest has this name.
+const UNPACKING: &str = ".unpacking";
 
 /// Why an image's files could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -97,14 +100,13 @@ impl Store {
         if path.is_dir() {
             return Ok(path);
         }
-        let temp = self.temp()?;
+        self.temp()?;
         let state = |path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| StoreError::State { path, source }
         };
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(state(parent))?;
-        }
+        let parent = path.parent().unwrap_or(&self.dir);
+        fs::create_dir_all(parent).map_err(state(parent))?;
         // One unpacks at a time, other processes included; the rest finds the result.
         let lock_path = self.dir.join("lock");
         let lock = File::options()
@@ -119,22 +121,28 @@ impl Store {
         if path.is_dir() {
             return Ok(path);
         }
-        let work = temp.join("unpacking");
+        // Beside its place: to move a directory to another one, its own mode would have to allow it.
+        let work = parent.join(UNPACKING);
         // What a killed run left; no one else has it, for we have the lock.
-        let temp_fd = beneath::open_root(&temp).map_err(state(&temp))?;
-        beneath::remove_tree(&temp_fd, "unpacking".as_ref()).map_err(state(&work))?;
+        let parent_fd = beneath::open_root(parent).map_err(state(parent))?;
+        beneath::remove_tree(&parent_fd, UNPACKING.as_ref()).map_err(state(&work))?;
         fs::create_dir(&work).map_err(state(&work))?;
         let fill = || {
             let root = beneath::open_root(&work).map_err(state(&work))?;
+            let mut directories = Directories::default();
             for layer in layers {
-                unpack(blobs, layer, root.as_fd(), form)?;
+                unpack(blobs, layer, root.as_fd(), form, &mut directories)?;
             }
+            directories.finish(root.as_fd()).map_err(|source| {
+                let file = layers.last().map(|layer| layer.file.clone()).unwrap_or_default();
+                StoreError::Unpack { file, source }
+            })?;
             fs::rename(&work, &path).map_err(state(&path))
         };
         let filled = fill();
         if filled.is_err() {
             // The next attempt would do it anyway.
-            let _ = beneath::remove_tree(&temp_fd, "unpacking".as_ref());
+            let _ = beneath::remove_tree(&parent_fd, UNPACKING.as_ref());
         }
         drop(lock);
         filled.map(|()| path)
@@ -147,12 +155,13 @@ fn unpack(
     layer: &Layer,
     root: std::os::fd::BorrowedFd<'_>,
     form: LayerForm,
+    directories: &mut Directories,
 ) -> Result<(), StoreError> {
     let file = || layer.file.clone();
     let read = |source| StoreError::Read { file: file(), source };
     let mut raw = Hashing::new(blobs.open(&layer.file).map_err(read)?);
     let mut plain = Hashing::new(decompress(&mut raw).map_err(read)?);
-    let unpacked = layer::unpack(&mut plain, root, form);
+    let unpacked = layer::unpack(&mut plain, root, form, directories);
     // A damaged file shows as this or that error: say what the cause is.
     let drained = io::copy(&mut plain, &mut io::sink());
     let diff_id = plain.finish();

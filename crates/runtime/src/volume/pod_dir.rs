@@ -53,7 +53,8 @@ impl PodDir {
                 let uid = self.path.file_name().unwrap_or_default().to_string_lossy();
                 let path = base.join(memory_name(&uid));
                 remove_in(&base, &memory_name(&uid))?;
-                fs::DirBuilder::new().mode(0o711).create(&path)?;
+                // Volumes in it are open to every user of the pod, and to no one else.
+                fs::DirBuilder::new().mode(0o700).create(&path)?;
                 path
             }
         };

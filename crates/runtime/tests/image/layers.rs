@@ -169,3 +169,23 @@ fn a_layer_is_shared_by_images_and_too_many_are_merged() {
     assert_eq!(many.len(), 1);
     assert!(many[0].join("f0").exists() && many[0].join("f39").exists());
 }
+
+#[test]
+fn directories_that_may_not_be_written_to_are_filled_all_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let lower = Layer::new()
+        .dir("./", 0o555)
+        .dir("usr", 0o555)
+        .dir("usr/bin", 0o555)
+        .file("usr/bin/a", "1")
+        .finish();
+    let upper = Layer::new().file("usr/bin/b", "2").file("usr/bin/.wh.a", "").finish();
+    let image = pull(&store(temp.path(), layout(temp.path(), &[lower, upper]))).unwrap();
+    let bin = root(&image).join("usr/bin");
+    assert_eq!(fs::metadata(&bin).unwrap().permissions().mode() & 0o7777, 0o555);
+    assert!(bin.join("b").exists() && !bin.join("a").exists());
+    // So that the directory can be removed by a test that is not root.
+    for dir in [&root(&image), bin.parent().unwrap(), &bin] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}

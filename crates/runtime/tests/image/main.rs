@@ -128,8 +128,8 @@ fn many_at_once_get_the_same() {
     });
     assert!(images.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!(fs::read_to_string(root(&images[0]).join("etc/motd")).unwrap(), "hello");
-    let left = fs::read_dir(temp.path().join("state/images/tmp")).unwrap().count();
-    assert_eq!(left, 0, "nothing is left half unpacked");
+    let left = fs::read_dir(temp.path().join("state/images/flat/sha256")).unwrap().count();
+    assert_eq!(left, 1, "nothing is left half unpacked");
 }
 
 #[test]
