@@ -97,6 +97,12 @@ impl Timestamp {
         Self(jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX))
     }
 
+    /// As a time that counts from the Unix epoch; what lies before it is the epoch.
+    pub fn to_unix(self) -> holdfast_lifecycle::Time {
+        let secs = u64::try_from(self.0.as_second()).unwrap_or(0);
+        holdfast_lifecycle::Time::from_secs(secs)
+    }
+
     /// Reads RFC 3339.
     ///
     /// # Errors

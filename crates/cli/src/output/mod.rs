@@ -1,0 +1,42 @@
+//! What people and programs see of a run.
+
+pub(crate) mod live;
+pub(crate) mod prefix;
+pub(crate) mod table;
+pub(crate) mod timeline;
+
+use anstyle::{AnsiColor, Style};
+use holdfast_lifecycle::columns::Row;
+
+/// The colour of a STATUS.
+pub(crate) fn status_style(status: &str, row: &Row) -> Style {
+    let color = match status {
+        "Running" if row.ready == row.total => AnsiColor::Green,
+        "Running" | "NotReady" => AnsiColor::Yellow,
+        "Completed" | "Succeeded" | "Complete" => AnsiColor::Cyan,
+        "Pending" | "ContainerCreating" | "PodInitializing" | "Terminating" => AnsiColor::Yellow,
+        s if s.starts_with("Init:") && s.contains('/') => AnsiColor::Yellow,
+        _ => AnsiColor::Red,
+    };
+    color.on_default()
+}
+
+/// A stable colour for a name.
+pub(crate) fn name_style(name: &str) -> Style {
+    const COLORS: [AnsiColor; 10] = [
+        AnsiColor::Cyan,
+        AnsiColor::Green,
+        AnsiColor::Magenta,
+        AnsiColor::Yellow,
+        AnsiColor::Blue,
+        AnsiColor::BrightCyan,
+        AnsiColor::BrightGreen,
+        AnsiColor::BrightMagenta,
+        AnsiColor::BrightYellow,
+        AnsiColor::BrightBlue,
+    ];
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    COLORS[(hash % COLORS.len() as u64) as usize].on_default()
+}

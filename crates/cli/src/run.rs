@@ -1,0 +1,282 @@
+//! `holdfast run`.
+
+mod report;
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use holdfast_lifecycle::Options;
+use holdfast_manifest::object::Object;
+use holdfast_manifest::{Loaded, Source, Style};
+use holdfast_runtime::Site;
+use holdfast_runtime::clock::Clock;
+use holdfast_runtime::config::{self, Allocatable, Objects};
+use holdfast_runtime::config_file::ConfigFile;
+use holdfast_runtime::image::{ImageStore, Source as ImageSource};
+use holdfast_runtime::node::{Node, NodeCommand, NodeOptions, NodeParts, pod_of};
+use holdfast_runtime::process::{self, Mode, ProcessOptions, ProcessRuntime};
+use holdfast_sys::launcher::{self, Launcher};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::EXIT_USAGE;
+use crate::args::{FaultArg, Isolation, Network, RunArgs};
+
+use self::report::{Report, Verdict};
+
+/// Something failed.
+const EXIT_FAILED: u8 = 1;
+/// `--timeout` is over.
+const EXIT_TIMEOUT: u8 = 124;
+/// Ctrl-C, as shells report it.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Runs the command; the exit code.
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
+    let launcher = launcher::fork().context("cannot start the launcher process")?;
+    let Some(loaded) = load(args)? else { return Ok(EXIT_USAGE) };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, run_node(args, loaded, launcher))
+}
+
+/// Reads and checks the manifests. `None` if they are wrong and that has been said.
+fn load(args: &RunArgs) -> anyhow::Result<Option<Loaded>> {
+    let mut sources = Vec::new();
+    for file in &args.files {
+        let (name, bytes) = if file.as_os_str() == "-" {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+            ("<stdin>".to_owned(), bytes)
+        } else {
+            let bytes =
+                std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            (file.display().to_string(), bytes)
+        };
+        sources.push(Source::new(name, bytes));
+    }
+    let mut options = holdfast_manifest::Options::default();
+    options.kubernetes = args.kubernetes;
+    let style = if std::io::stderr().is_terminal() { Style::Colored } else { Style::Plain };
+    let loaded = match holdfast_manifest::load(&sources, &options) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            anstream::eprintln!("{}", diagnostics.render(style).trim_end());
+            return Ok(None);
+        }
+    };
+    if !loaded.warnings.is_empty() {
+        anstream::eprintln!("{}", loaded.warnings.render(style).trim_end());
+    }
+    let mut refused = false;
+    for object in &loaded.objects {
+        let Some((prefix, pod)) = pod_of(object) else { continue };
+        for finding in config::unsupported(&pod) {
+            let (kind, name) = (object.kind(), &object.metadata().name);
+            let path = finding.path.strip_prefix("spec.").map_or_else(
+                || format!("{prefix}{}", finding.path),
+                |rest| format!("{prefix}spec.{rest}"),
+            );
+            anstream::eprintln!("error: {kind} {name:?}: {path}: {}", finding.reason);
+            refused = true;
+        }
+    }
+    if refused {
+        return Ok(None);
+    }
+    if !loaded.objects.iter().any(|o| pod_of(o).is_some()) {
+        bail!("there is nothing to run: the manifests hold no Pod, Job, CronJob or other workload");
+    }
+    Ok(Some(loaded))
+}
+
+async fn run_node(args: &RunArgs, loaded: Loaded, launcher: Launcher) -> anyhow::Result<u8> {
+    // From here on, signals are events.
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let config = config_file(args)?;
+    let state_dir = args.state_dir.clone().unwrap_or_else(default_state_dir);
+    std::fs::create_dir_all(&state_dir).with_context(|| {
+        format!(
+            "cannot make the state directory {}; choose another with --state-dir",
+            state_dir.display()
+        )
+    })?;
+    let (events, runtime_events) = mpsc::unbounded_channel();
+    let (warnings, mut runtime_warnings) = mpsc::unbounded_channel();
+    let options = ProcessOptions {
+        isolation: match args.isolation {
+            Isolation::Auto => process::Isolation::Auto,
+            Isolation::Namespaces => process::Isolation::Namespaces,
+            Isolation::None => process::Isolation::None,
+        },
+        network: match args.network {
+            Network::Host => process::Network::Host,
+            Network::Pod => process::Network::Pod,
+        },
+        warnings: Some(warnings),
+        ..ProcessOptions::default()
+    };
+    let (runtime, notices) = ProcessRuntime::new(launcher, options, events).await?;
+    for notice in notices {
+        anstream::eprintln!("note: {notice}");
+    }
+    let site = site(args, &config, &loaded, &state_dir, &runtime)?;
+    for object in &loaded.objects {
+        if let Some((_, pod)) = pod_of(object) {
+            for finding in config::notices(&pod, &site.node) {
+                let (kind, name) = (object.kind(), &object.metadata().name);
+                anstream::eprintln!("note: {kind} {name:?}: {}: {}", finding.path, finding.reason);
+            }
+        }
+    }
+    let clock = Clock::start();
+    let (watcher, mut reports) = mpsc::unbounded_channel();
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let mut report = Report::new(args, &clock, &site.node, &loaded.objects);
+    let faults = args.faults.iter().filter_map(|f| match f {
+        FaultArg::At(fault) => Some(fault.clone()),
+        FaultArg::StaleSubPath => None,
+    });
+    let node_options = NodeOptions { schedule: args.schedule, faults: faults.collect() };
+    let parts = NodeParts {
+        runtime: runtime.clone(),
+        runtime_events,
+        engine: Options { minor: args.kubernetes, ..Options::default() },
+        site,
+        watcher,
+        commands: inbox,
+        clock,
+    };
+    let mut node = tokio::task::spawn_local(Node::new(parts, node_options).run(loaded.objects));
+    let deadline = args.timeout.map(|t| tokio::time::Instant::now() + t);
+    let mut end = None;
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            () = signals.next() => {
+                let again = end == Some(EXIT_INTERRUPTED);
+                end = end.max(Some(EXIT_INTERRUPTED));
+                report.message(if again { "killing" } else { "stopping; Ctrl-C again kills" });
+                let _ = commands.send(if again { NodeCommand::Kill } else { NodeCommand::Stop });
+            }
+            Some(notice) = reports.recv() => {
+                if report.take(notice) == Verdict::Met && end.is_none() {
+                    end = Some(0);
+                    let _ = commands.send(NodeCommand::Stop);
+                }
+            }
+            Some(warning) = runtime_warnings.recv() => report.message(&warning),
+            () = sleep_until(deadline), if end.is_none() => {
+                end = Some(EXIT_TIMEOUT);
+                report.message("timed out; stopping");
+                let _ = commands.send(NodeCommand::Stop);
+            }
+            () = report.tick() => report.redraw(),
+            outcome = &mut node => break outcome.context("the node failed")?,
+        }
+    };
+    while let Ok(notice) = reports.try_recv() {
+        report.take(notice);
+    }
+    runtime.shutdown().await;
+    report.finish()?;
+    if let Some(code) = end {
+        return Ok(code);
+    }
+    for name in &outcome.failed {
+        anstream::eprintln!("{name} failed");
+    }
+    Ok(if outcome.failed.is_empty() { 0 } else { EXIT_FAILED })
+}
+
+/// `holdfast.yaml`: the one named, or the one that is here.
+fn config_file(args: &RunArgs) -> anyhow::Result<ConfigFile> {
+    match &args.config {
+        Some(path) => Ok(ConfigFile::read(path)?),
+        None if Path::new("holdfast.yaml").is_file() => {
+            Ok(ConfigFile::read(Path::new("holdfast.yaml"))?)
+        }
+        None => Ok(ConfigFile::default()),
+    }
+}
+
+fn site(
+    args: &RunArgs,
+    config: &ConfigFile,
+    loaded: &Loaded,
+    state_dir: &Path,
+    runtime: &ProcessRuntime,
+) -> anyhow::Result<Site> {
+    let here = std::env::current_dir().context("cannot find the working directory")?;
+    let mut map = config.images.clone();
+    for text in &args.images {
+        map.push(ImageSource::parse_mapping(text, &here)?);
+    }
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let node = config::Node {
+        name: config.node_name.clone().unwrap_or(host_name),
+        labels: config.node_labels.clone(),
+        ips: vec![std::net::Ipv4Addr::LOCALHOST.into()],
+        allocatable: Allocatable::of_this_machine(state_dir),
+    };
+    let root = rustix::process::geteuid().is_root();
+    Ok(Site {
+        images: Arc::new(ImageStore::new(state_dir, map)?),
+        objects: Objects::new(&loaded.objects),
+        node,
+        state_dir: state_dir.to_owned(),
+        keep_sub_paths: args.faults.contains(&FaultArg::StaleSubPath),
+        minor: args.kubernetes,
+        can_set_groups: root && runtime.mode() == Mode::Root,
+        host_network: args.network == Network::Host,
+    })
+}
+
+/// `/var/lib/holdfast` for root; the user's data directory for others.
+fn default_state_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return "/var/lib/holdfast".into();
+    }
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    data.or_else(home).unwrap_or_else(std::env::temp_dir).join("holdfast")
+}
+
+/// SIGINT, SIGTERM and SIGHUP: all of them ask to stop.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn next(&mut self) {
+        let [a, b, c] = &mut self.0;
+        tokio::select! {
+            _ = a.recv() => {}
+            _ = b.recv() => {}
+            _ = c.recv() => {}
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether something of this kind is among the objects.
+fn has(objects: &[Object], what: impl Fn(&Object) -> bool) -> bool {
+    objects.iter().any(what)
+}

@@ -1,0 +1,285 @@
+//! What a run shows: rows, watch events, container output, events, and the end of waiting.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use holdfast_lifecycle::job::JobConditionKind;
+use holdfast_lifecycle::status::ConditionKind;
+use holdfast_lifecycle::{Phase, Time};
+use holdfast_manifest::object::{Object, Timestamp};
+use holdfast_manifest::wire::{self, Deletion};
+use holdfast_runtime::clock::Clock;
+use holdfast_runtime::config::Node;
+use holdfast_runtime::notice::{ChangeKind, JobChange, Notice, PodChange};
+use serde_json::{Value, json};
+
+use super::has;
+use crate::args::{Format, RunArgs, Until};
+use crate::output::live::Live;
+use crate::output::prefix;
+use crate::output::table::{Cells, Visible, Widths};
+use crate::output::timeline::Timeline;
+
+/// Whether what is waited for is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The condition of `--for` holds.
+    Met,
+    /// Go on.
+    Open,
+}
+
+/// How often a live table is drawn anew for the sake of AGE.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// The output of a run.
+pub(super) struct Report {
+    format: Format,
+    clock: Clock,
+    node: wire::Node,
+    until: Option<Until>,
+    /// Pods and Jobs by name, as last seen.
+    pods: BTreeMap<String, PodChange>,
+    jobs: BTreeMap<String, JobChange>,
+    /// What `--for` needs to see before it can hold: pods, and Jobs.
+    expected: (usize, bool),
+    timeline: Option<(PathBuf, Timeline)>,
+    visible: Visible,
+    widths: Option<Widths>,
+    live: Option<Live>,
+    /// Lines that wait to be drawn above the live table.
+    pending: Vec<String>,
+    next_redraw: tokio::time::Instant,
+    /// stdout is gone (`| head`).
+    closed: bool,
+}
+
+impl Report {
+    pub(super) fn new(args: &RunArgs, clock: &Clock, node: &Node, objects: &[Object]) -> Self {
+        let on_terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+        let live = (args.output == Format::Table && on_terminal).then(Live::default);
+        let pods = objects.iter().filter(|o| matches!(o, Object::Pod(_))).count();
+        let jobs = has(objects, |o| matches!(o, Object::Job(_) | Object::CronJob(_)));
+        let timeline = args.timeline.clone().map(|path| (path, Timeline::new(clock.origin())));
+        Self {
+            format: args.output,
+            clock: *clock,
+            node: wire::Node {
+                name: node.name.clone(),
+                ips: node.ips.clone(),
+                container_id_prefix: "holdfast://".into(),
+            },
+            until: args.until,
+            pods: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            expected: (pods, jobs),
+            timeline,
+            visible: Visible::default(),
+            widths: None,
+            live,
+            pending: Vec::new(),
+            next_redraw: tokio::time::Instant::now(),
+            closed: false,
+        }
+    }
+
+    /// Shows a notice.
+    pub(super) fn take(&mut self, notice: Notice) -> Verdict {
+        match notice {
+            Notice::Pod(change) => self.pod(change),
+            Notice::Job(change) => self.job(change),
+            Notice::Event { pod, event, .. } => {
+                if event.warning {
+                    self.note(&format!("pod/{pod}"), event.reason, &event.message);
+                }
+                return Verdict::Open;
+            }
+            Notice::WorkloadEvent { object, event, .. } => {
+                if event.warning {
+                    self.note(&object, event.reason, &event.message);
+                }
+                return Verdict::Open;
+            }
+            Notice::Output { pod, container, line, .. } => {
+                self.line(prefix::line(&pod, &container, &line));
+                return Verdict::Open;
+            }
+            Notice::Mark(mark) => {
+                if let Some((_, timeline)) = &mut self.timeline {
+                    timeline.add(&mark);
+                }
+                return Verdict::Open;
+            }
+            Notice::Message(text) => {
+                self.message(&text);
+                return Verdict::Open;
+            }
+        }
+        if self.is_met() { Verdict::Met } else { Verdict::Open }
+    }
+
+    /// A message for people.
+    pub(super) fn message(&mut self, text: &str) {
+        let style = anstyle::Style::new().dimmed();
+        self.line(format!("{style}holdfast: {text}{style:#}"));
+    }
+
+    fn note(&mut self, object: &str, reason: &str, message: &str) {
+        let style = anstyle::AnsiColor::Yellow.on_default();
+        self.line(format!("{style}{object}: {reason}: {}{style:#}", message.trim_end()));
+    }
+
+    /// A line for stderr.
+    fn line(&mut self, line: String) {
+        if self.live.is_some() {
+            self.pending.push(line);
+            self.redraw();
+        } else {
+            anstream::eprintln!("{line}");
+        }
+    }
+
+    fn pod(&mut self, change: PodChange) {
+        let name = change.pod.metadata.name.clone();
+        match self.format {
+            Format::Table => self.row(&name, &change),
+            Format::Jsonl => {
+                let object = self.pod_json(&change);
+                self.watch_event(change.kind, &object);
+            }
+            Format::Json => {}
+        }
+        // A deleted pod stays: `-o json` shows what became of it.
+        self.pods.insert(name, change);
+    }
+
+    fn row(&mut self, name: &str, change: &PodChange) {
+        let created = change.pod.metadata.creation_timestamp.map_or(change.at, Timestamp::to_unix);
+        if let Some(live) = &mut self.live {
+            if change.kind == ChangeKind::Deleted {
+                live.remove(name);
+            } else {
+                live.update(name, &change.row, created, change.at);
+            }
+            self.redraw();
+            return;
+        }
+        if !self.visible.changed(name, &change.row) {
+            return;
+        }
+        let cells = Cells::of(name, &change.row, created, change.at);
+        let first = self.widths.is_none();
+        let widths = self.widths.get_or_insert_default();
+        widths.fit(&cells);
+        let header = first.then(|| widths.line(&Cells::header(), None));
+        let line = widths.line(&cells, Some(&change.row));
+        for line in header.into_iter().chain([line]) {
+            self.stdout(&line);
+        }
+    }
+
+    /// One line of data.
+    fn stdout(&mut self, line: &str) {
+        if self.closed {
+            return;
+        }
+        let mut out = anstream::stdout().lock();
+        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+            self.closed = true;
+        }
+    }
+
+    fn watch_event(&mut self, kind: ChangeKind, object: &Value) {
+        let kind = match kind {
+            ChangeKind::Added => "ADDED",
+            ChangeKind::Modified => "MODIFIED",
+            ChangeKind::Deleted => "DELETED",
+        };
+        let line = json!({ "type": kind, "object": object }).to_string();
+        self.stdout(&line);
+    }
+
+    fn pod_json(&self, change: &PodChange) -> Value {
+        let deletion =
+            change.deletion.map(|(at, grace)| Deletion { at, grace: Duration::from_secs(grace) });
+        wire::pod_json(&change.pod, &change.status, &self.node, deletion)
+    }
+
+    fn job(&mut self, change: JobChange) {
+        if self.format == Format::Jsonl {
+            let object = wire::job_json(&change.job, &change.status);
+            self.watch_event(change.kind, &object);
+        }
+        self.jobs.insert(change.job.metadata.name.clone(), change);
+    }
+
+    /// Whether the condition of `--for` holds.
+    fn is_met(&self) -> bool {
+        let Some(until) = self.until else { return false };
+        let (pods, jobs) = self.expected;
+        if (jobs && self.jobs.is_empty()) || self.pods.len() < pods.max(1) {
+            return false;
+        }
+        match until {
+            Until::Ready => {
+                let mut alive =
+                    self.pods.values().filter(|p| p.kind != ChangeKind::Deleted).peekable();
+                alive.peek().is_some() && alive.all(|p| p.status.is_true(&ConditionKind::Ready))
+            }
+            Until::Complete => {
+                let own = |p: &&PodChange| p.pod.metadata.owner_references.is_empty();
+                self.jobs.values().all(|j| j.status.is_true(JobConditionKind::Complete))
+                    && self.pods.values().filter(own).all(|p| p.status.phase == Phase::Succeeded)
+            }
+        }
+    }
+
+    /// Waits until the live table should be drawn anew; for ever if there is none.
+    pub(super) async fn tick(&self) {
+        if self.live.is_some() {
+            tokio::time::sleep_until(self.next_redraw).await;
+        } else {
+            std::future::pending().await
+        }
+    }
+
+    /// Draws the live table.
+    pub(super) fn redraw(&mut self) {
+        self.next_redraw = tokio::time::Instant::now() + REDRAW;
+        let now: Time = self.clock.now();
+        if let Some(live) = &mut self.live {
+            let lines = std::mem::take(&mut self.pending);
+            let size = terminal_size();
+            let mut out = anstream::stdout().lock();
+            self.closed |= live.draw(&mut out, &lines, now, size).is_err();
+        }
+    }
+
+    /// Prints what comes at the end.
+    pub(super) fn finish(mut self) -> anyhow::Result<()> {
+        self.redraw();
+        if self.format == Format::Json {
+            let pods = self.pods.values().map(|p| self.pod_json(p));
+            let jobs = self.jobs.values().map(|j| wire::job_json(&j.job, &j.status));
+            let items: Vec<Value> = jobs.chain(pods).collect();
+            let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
+            self.stdout(&format!("{list:#}"));
+        }
+        if let Some((path, timeline)) = &self.timeline {
+            use anyhow::Context;
+            let context = || format!("cannot write the timeline {}", path.display());
+            timeline.write(path).with_context(context)?;
+        }
+        Ok(())
+    }
+}
+
+/// Columns and rows.
+fn terminal_size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(std::io::stdout()) {
+        Ok(size) if size.ws_col > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => (80, 24),
+    }
+}
