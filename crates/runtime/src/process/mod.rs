@@ -18,7 +18,9 @@
 mod container;
 mod exec;
 mod link;
+mod network;
 mod output;
+mod sandbox;
 mod spec;
 mod termination;
 
@@ -36,6 +38,7 @@ use holdfast_sys::launcher::protocol::{
     Failure, Init, Pids, Ready, Reply, Request, Sandbox, Stage,
 };
 pub use holdfast_sys::launcher::protocol::{Isolation, Mode};
+pub use network::NetworkError;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -43,6 +46,8 @@ use crate::contract::{
     ContainerConfig, ExecOutcome, PodUid, Runtime, RuntimeEvent, SandboxConfig, StartError,
 };
 use link::{Link, lock};
+use network::PodNetwork;
+use sandbox::Known;
 
 /// Why there is no process runtime.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +63,9 @@ pub enum Error {
         "a network for each pod needs root and namespaces; use --network host (the default), or run as root"
     )]
     Network,
+    /// The pods' network could not be made.
+    #[error(transparent)]
+    PodNetwork(#[from] network::NetworkError),
 }
 
 /// What network the pods have that do not ask for the host's.
@@ -120,7 +128,7 @@ struct Inner {
     link: Link,
     launcher: holdfast_sys::clone::Pid,
     ready: Ready,
-    network: Network,
+    network: Option<PodNetwork>,
     events: UnboundedSender<RuntimeEvent>,
     warnings: Option<UnboundedSender<String>>,
     state: Arc<Mutex<State>>,
@@ -133,13 +141,6 @@ struct State {
     containers: HashMap<u64, Running>,
     execs: HashMap<u64, oneshot::Sender<i32>>,
     warned: HashSet<String>,
-}
-
-/// A sandbox that exists.
-#[derive(Debug)]
-struct Known {
-    number: u64,
-    attempt: u32,
 }
 
 /// A container that has been started.
@@ -175,7 +176,11 @@ impl ProcessRuntime {
         let link = Link::new(launcher, news(Arc::clone(&state), events.clone()))?;
         let run = run_name();
         let dir = options.state_dir.join(&run);
-        let init = Init { state: options.state_dir, run, isolation: options.isolation };
+        let init = Init {
+            state: options.state_dir.clone(),
+            run: run.clone(),
+            isolation: options.isolation,
+        };
         let ready = match link.ask(Request::Init(init), Vec::new()).await {
             Ok(Reply::Ready(ready)) => ready,
             Ok(_) => return Err(Failure::create("the launcher answered another question").into()),
@@ -185,16 +190,20 @@ impl ProcessRuntime {
                 return Err(failure.into());
             }
         };
-        if options.network == Network::Pod && ready.mode != Mode::Root {
-            return Err(Error::Network);
-        }
+        let network = match options.network {
+            Network::Host => None,
+            Network::Pod if ready.mode == Mode::Root => {
+                Some(PodNetwork::create(&run, &options.state_dir).await?)
+            }
+            Network::Pod => return Err(Error::Network),
+        };
         std::fs::create_dir(ready.dir.join("termination"))?;
         let notices = ready.notices.clone();
         let inner = Inner {
             link,
             launcher: pid,
             ready,
-            network: options.network,
+            network,
             events,
             warnings: options.warnings,
             state,
@@ -298,46 +307,11 @@ impl From<Failure> for StartError {
 
 impl Runtime for ProcessRuntime {
     async fn create_sandbox(&self, config: &SandboxConfig) -> Result<Option<IpAddr>, String> {
-        let number = {
-            let mut state = lock(&self.inner.state);
-            state.next += 1;
-            state.next
-        };
-        let wish = Sandbox {
-            sandbox: number,
-            name: cgroup_name(config),
-            hostname: config.hostname.clone(),
-            network: false,
-            ipc: !config.host_ipc,
-            pids: if config.share_process_namespace {
-                Pids::Pod
-            } else if config.host_pid {
-                Pids::Host
-            } else {
-                Pids::Container
-            },
-        };
-        let asked = self.inner.link.ask(Request::Sandbox(wish), Vec::new()).await;
-        asked.map_err(|failure| failure.message)?;
-        let known = Known { number, attempt: config.attempt };
-        lock(&self.inner.state).sandboxes.insert(config.pod.clone(), known);
-        Ok(None)
+        self.make_sandbox(config).await
     }
 
     async fn stop_sandbox(&self, pod: &PodUid, attempt: u32) {
-        let number = {
-            let mut state = lock(&self.inner.state);
-            match state.sandboxes.get(pod) {
-                Some(known) if known.attempt == attempt => {
-                    let number = known.number;
-                    state.sandboxes.remove(pod);
-                    number
-                }
-                _ => return,
-            }
-        };
-        // If the launcher is gone, so is the sandbox.
-        let _ = self.inner.link.ask(Request::DropSandbox { sandbox: number }, Vec::new()).await;
+        self.drop_sandbox(pod, Some(attempt)).await;
     }
 
     async fn start(&self, config: ContainerConfig) -> Result<(), StartError> {
@@ -382,16 +356,6 @@ impl Runtime for ProcessRuntime {
     ) -> Result<ExecOutcome, String> {
         self.run_exec(instance, argv, timeout).await
     }
-}
-
-/// A pod's name in the cgroup tree.
-fn cgroup_name(config: &SandboxConfig) -> String {
-    let uid: String = config
-        .pod
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
-        .collect();
-    format!("pod{uid}-{}", config.attempt)
 }
 
 /// Answers of the launcher that carry warnings only.

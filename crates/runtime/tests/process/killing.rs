@@ -67,7 +67,7 @@ pub fn victim(state: &str, isolation: &str, token: &str) {
     let launcher = holdfast_sys::launcher::fork().unwrap();
     let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let isolation = if isolation == "none" { Isolation::None } else { Isolation::Namespaces };
-    let network = if isolation == Isolation::None { Network::Host } else { Network::Host };
+    let network = if isolation == Isolation::None { Network::Host } else { Network::Pod };
     reactor.block_on(async {
         let (events, _keep) = unbounded_channel();
         let options =
@@ -83,11 +83,13 @@ pub fn victim(state: &str, isolation: &str, token: &str) {
             }
             for _ in 0..3 {
                 number += 1;
-                let script = format!("(setsid sleep {token} &); sleep {token} & exec sleep {token}");
+                let script =
+                    format!("(setsid sleep {token} &); sleep {token} & exec sleep {token}");
                 if runtime.start(sh(number, &script)).await.is_err() {
                     break;
                 }
-                let argv = ["sh", "-c", &format!("setsid sleep {token} & sleep 0.002")].map(str::to_owned);
+                let argv =
+                    ["sh", "-c", &format!("setsid sleep {token} & sleep 0.002")].map(str::to_owned);
                 let _ = runtime.exec(InstanceId(number), &argv, None).await;
                 runtime.stop(InstanceId(number), Duration::from_millis(3)).await;
             }
@@ -220,9 +222,9 @@ fn nothing_left(state: &Path, cgroups: Option<&Path>, token: &str, context: &str
     if let Some(cgroups) = cgroups {
         // Other workers have theirs; a cgroup without a run directory is nobody's.
         for name in runs(cgroups) {
-            let owned = std::fs::read_dir(state.parent().unwrap())
-                .unwrap()
-                .any(|state| state.is_ok_and(|state| state.path().join(&name["holdfast-".len()..]).exists()));
+            let owned = std::fs::read_dir(state.parent().unwrap()).unwrap().any(|state| {
+                state.is_ok_and(|state| state.path().join(&name["holdfast-".len()..]).exists())
+            });
             let still = cgroups.join(&name).exists();
             assert!(owned || !still, "cgroup left: {name} {context}");
         }

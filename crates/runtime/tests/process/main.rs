@@ -14,6 +14,7 @@ mod basics;
 mod exec;
 mod isolation;
 mod killing;
+mod network;
 mod output;
 mod root;
 mod security;
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
         exec::TESTS,
         isolation::TESTS,
         killing::TESTS,
+        network::TESTS,
         output::TESTS,
         root::TESTS,
         security::TESTS,
