@@ -61,6 +61,12 @@ pub fn main(tests: &[Test]) -> ExitCode {
         crate::killing::victim(state, isolation, token);
         return ExitCode::SUCCESS;
     }
+    if let [flag, kind, address] = &args[..]
+        && flag == crate::network::PEER
+    {
+        crate::network::peer(kind, address);
+        return ExitCode::SUCCESS;
+    }
     if args.iter().any(|arg| arg == "--list") {
         for test in tests {
             println!("{}: test", short(test.name));

@@ -129,8 +129,19 @@ fn many(who: Who, isolation: &str, times: u32) {
             });
         }
     });
+    only_the_loopback_is_left();
     if let Some(cgroups) = cgroups {
         leave(&cgroups);
+    }
+}
+
+/// The kernel takes network namespaces down in the background, and tells nobody.
+fn only_the_loopback_is_left() {
+    let names = || nix::net::if_::if_nameindex().unwrap().iter().count();
+    let start = Instant::now();
+    while names() > 1 {
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", nix::net::if_::if_nameindex());
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use holdfast_lifecycle::status::InstanceId;
-use holdfast_runtime::contract::{HostPort, PodUid, Runtime, SandboxConfig};
+use holdfast_runtime::contract::{ContainerConfig, HostPort, PodUid, Runtime, SandboxConfig};
 use holdfast_runtime::process::{Isolation, Network};
 use nix::sched::CloneFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,16 +45,51 @@ fn other(name: &str) -> SandboxConfig {
     SandboxConfig { pod: PodUid::from(name), name: name.to_owned(), ..sandbox() }
 }
 
-/// A program that answers every connection on a port with one line.
-fn server(number: u64, port: u16) -> holdfast_runtime::ContainerConfig {
-    let script = format!(
-        "import socket,sys\n\
-         s=socket.socket()\ns.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n\
-         s.bind(('0.0.0.0',{port}))\ns.listen()\nprint('up',flush=True)\n\
-         while True:\n c,a=s.accept()\n c.sendall(('hello '+a[0]+'\\n').encode()+c.recv(100))\n c.close()\n"
-    );
+/// The first argument of this program as one end of a connection.
+pub const PEER: &str = "--holdfast-peer";
+
+/// The life of such a peer: what a pod's programs do.
+pub fn peer(kind: &str, address: &str) {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    let mut buffer = [0; 100];
+    match kind {
+        // Says hello to whoever connects, and repeats what it hears.
+        "tcp" => {
+            let listener = TcpListener::bind(address).unwrap();
+            println!("up");
+            loop {
+                let (mut stream, from) = listener.accept().unwrap();
+                let length = stream.read(&mut buffer).unwrap();
+                let hello = format!("hello {}\n", from.ip());
+                stream.write_all(&[hello.as_bytes(), &buffer[..length]].concat()).unwrap();
+            }
+        }
+        // Sends back what it gets, reversed.
+        "udp" => {
+            let socket = UdpSocket::bind(address).unwrap();
+            println!("up");
+            loop {
+                let (length, from) = socket.recv_from(&mut buffer).unwrap();
+                buffer[..length].reverse();
+                socket.send_to(&buffer[..length], from).unwrap();
+            }
+        }
+        // Connects, and prints the answer.
+        _ => {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"x").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            println!("{answer}");
+        }
+    }
+}
+
+fn peer_in(number: u64, kind: &str, address: &str) -> ContainerConfig {
+    let exe = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
     let mut config = sh(number, "");
-    config.argv = vec!["python3".to_owned(), "-c".to_owned(), script];
+    config.argv = [&exe, PEER, kind, address].map(str::to_owned).to_vec();
     config
 }
 
@@ -73,26 +108,18 @@ fn pods_have_addresses_and_reach_each_other() {
         println!("a sandbox with a network took {:?}", start.elapsed());
         let second = world.runtime.create_sandbox(&other("second")).await.unwrap().unwrap();
         assert_ne!(first, second);
-        world.start(server(1, 8080)).await.unwrap();
+        world.start(peer_in(1, "tcp", "0.0.0.0:8080")).await.unwrap();
         world.line("up").await;
         // From the host …
         let answer = ask(SocketAddr::new(first, 8080)).await;
         assert!(answer.starts_with("hello 10.") && answer.ends_with(".1\nping"), "{answer}");
         // … from another pod …
-        let client = |number, to: IpAddr| {
-            let mut config = sh(number, "");
-            let script = format!(
-                "import socket\ns=socket.create_connection(('{to}',8080),5)\ns.sendall(b'x')\nprint(s.recv(100).decode())"
-            );
-            config.argv = vec!["python3".to_owned(), "-c".to_owned(), script];
-            config
-        };
-        let mut there = client(2, first);
+        let mut there = peer_in(2, "client", &format!("{first}:8080"));
         there.pod = PodUid::from("second");
         let ended = world.run(there).await;
         assert!(ended.stdout.starts_with(&format!("hello {second}\n")), "{ended:?}");
         // … and from itself, by the loopback too.
-        let ended = world.run(client(3, "127.0.0.1".parse().unwrap())).await;
+        let ended = world.run(peer_in(3, "client", "127.0.0.1:8080")).await;
         assert!(ended.stdout.starts_with("hello 127.0.0.1\n"), "{ended:?}");
         let ended = world.sh(4, "ls /sys/class/net; ip -4 -o addr show eth0 | cut -d' ' -f7; ip route | head -1 | cut -d' ' -f1,2").await;
         let expected = format!("eth0\nlo\n{first}/22\ndefault via\n");
@@ -120,18 +147,14 @@ fn host_ports_lead_to_the_pod() {
         let mut config = sandbox();
         config.host_ports = vec![port(9090, 8080, false), port(9053, 53, true)];
         world.runtime.create_sandbox(&config).await.unwrap();
-        world.start(server(1, 8080)).await.unwrap();
+        world.start(peer_in(1, "tcp", "0.0.0.0:8080")).await.unwrap();
         world.line("up").await;
         for _ in 0..3 {
             let answer = ask("127.0.0.1:9090".parse().unwrap()).await;
             assert!(answer.ends_with("\nping"), "{answer}");
         }
-        let mut echo = sh(2, "");
-        let script = "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\ns.bind(('0.0.0.0',53))\n\
-                      print('ready',flush=True)\nwhile True:\n d,a=s.recvfrom(100)\n s.sendto(d[::-1],a)\n";
-        echo.argv = vec!["python3".to_owned(), "-c".to_owned(), script.to_owned()];
-        world.start(echo).await.unwrap();
-        world.line("ready").await;
+        world.start(peer_in(2, "udp", "0.0.0.0:53")).await.unwrap();
+        world.line("up").await;
         for text in ["abc", "def"] {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             socket.connect("127.0.0.1:9053").await.unwrap();
@@ -167,7 +190,7 @@ fn a_moved_port_on_the_hosts_network() {
         let mut config = sandbox();
         config.host_ports = vec![port(9090, 8080, false), port(8081, 8081, false)];
         assert_eq!(world.runtime.create_sandbox(&config).await.unwrap(), None);
-        world.start(server(1, 8080)).await.unwrap();
+        world.start(peer_in(1, "tcp", "0.0.0.0:8080")).await.unwrap();
         world.line("up").await;
         assert!(ask("127.0.0.1:9090".parse().unwrap()).await.ends_with("ping"));
         world.runtime.kill(InstanceId(1), false).await;
