@@ -136,6 +136,10 @@ fn next_where_the_clocks_change() {
             "30 1 3 11 *",
             "2018-11-04T01:30:00-02:00",
         ),
+        // East of Greenwich the day before is found instead of such a day, and the day is left out:
+        // Beirut, 25 March 2018, 00:00 becomes 01:00.
+        ("Asia/Beirut", "2018-03-24T12:00:00+02:00", "0 12 25 3 *", "2019-03-25T12:00:00+02:00"),
+        ("Asia/Beirut", "2018-03-24T12:00:00+02:00", "0 12 * 3 *", "2018-03-25T12:00:00+03:00"),
         // A change by half an hour: Lord Howe, 7 October 2018, 02:00 becomes 02:30.
         (
             "Australia/Lord_Howe",

@@ -39,6 +39,8 @@ fn one_pod_that_succeeds() {
     assert_eq!(status.completion_time, Some(NOW + secs(5)));
     assert_eq!(status.conditions[1].message, "Reached expected number of succeeded pods");
     assert_eq!(world.job.as_child().start, Some(NOW));
+    let later = world.job.columns(NOW + secs(60)).0;
+    assert_eq!(later, ["pi", "Complete", "1/1", "5s", "60s"]);
     assert_eq!(world.job.poll_timeout(), None);
 }
 
@@ -204,6 +206,8 @@ fn the_deadline_is_a_timer() {
     let spec = JobSpec { active_deadline: Some(secs(10)), ..spec() };
     let mut world = World::new(spec, 36, NOW, |_| Run::new(100, 0));
     assert_eq!(world.job.poll_timeout(), Some(NOW + secs(10)));
+    world.run(9);
+    assert_eq!(world.job.columns(world.now).0, ["pi", "Running", "0/1", "9s", "9s"]);
     world.run(11);
     // The pod takes two seconds to stop; the Job waits for it.
     assert_eq!(world.conditions(), ["FailureTarget/DeadlineExceeded"]);
@@ -569,7 +573,8 @@ fn the_least_far_pod_goes_first() {
         let gone = job.pods().filter(|(_, p)| p.deleted.is_some()).map(|(_, p)| p.created);
         let mut gone: Vec<Time> = gone.collect();
         let mut want: Vec<Time> = order.iter().take(n).map(|p| p.created).collect();
-        (gone.sort(), want.sort());
+        gone.sort();
+        want.sort();
         assert_eq!(gone, want, "{n} to delete");
     }
 }
