@@ -345,4 +345,19 @@ mod tests {
         assert_eq!(left, [kept.clone()]);
         assert!(kept.join("file").exists());
     }
+
+    #[test]
+    fn a_mount_is_not_entered() {
+        // devpts lets no one remove its files, so a failure of this test does no harm.
+        let dev = open_root(Path::new("/dev")).unwrap();
+        let pts = rustix::fs::statx(&dev, "pts", AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE);
+        let mounted = pts.is_ok_and(|s| s.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+        if !mounted || !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root and a mount at /dev/pts");
+            return;
+        }
+        let error = remove_tree(&dev, OsStr::new("pts")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");
+        assert!(error.to_string().contains("is a mount point"), "{error}");
+    }
 }

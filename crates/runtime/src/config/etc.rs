@@ -223,16 +223,20 @@ impl std::fmt::Display for ResolvConf {
 /// the kubelet to.
 pub(super) fn host_resolv_conf(host_network: bool) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let text = read("/etc/resolv.conf");
+    reachable(read("/etc/resolv.conf"), host_network, || read("/run/systemd/resolve/resolv.conf"))
+}
+
+/// `text`, or what `upstream` says if `text` names only resolvers on a loopback that is not the pod's.
+fn reachable(text: String, host_network: bool, upstream: impl FnOnce() -> String) -> String {
     let servers = ResolvConf::parse(&text).servers;
     let loopback = |server: &String| server.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if !host_network && !servers.is_empty() && servers.iter().all(loopback) {
-        let upstream = read("/run/systemd/resolve/resolv.conf");
-        if !upstream.is_empty() {
-            return upstream;
-        }
+    if host_network || servers.is_empty() || !servers.iter().all(loopback) {
+        return text;
     }
-    text
+    match upstream() {
+        upstream if upstream.is_empty() => text,
+        upstream => upstream,
+    }
 }
 
 #[cfg(test)]
@@ -317,5 +321,20 @@ mod tests {
         assert_eq!(text.matches("nameserver").count(), 3);
         assert_eq!(events[0].0, "DNSConfigForming");
         assert!(events[0].1.ends_with("192.0.2.1 192.0.2.2 192.0.2.3"));
+    }
+
+    #[test]
+    fn a_resolver_on_the_hosts_loopback_is_not_the_pods() {
+        let local = "nameserver 127.0.0.53\n";
+        let both = "nameserver 127.0.0.53\nnameserver 192.0.2.1\n";
+        for (text, host_network, upstream, expected) in [
+            (local, false, "nameserver 192.0.2.9\n", "nameserver 192.0.2.9\n"),
+            (local, false, "", local),
+            (local, true, "nameserver 192.0.2.9\n", local),
+            (both, false, "nameserver 192.0.2.9\n", both),
+            ("", false, "nameserver 192.0.2.9\n", ""),
+        ] {
+            assert_eq!(reachable(text.to_owned(), host_network, || upstream.to_owned()), expected);
+        }
     }
 }

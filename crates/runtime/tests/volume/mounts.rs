@@ -101,6 +101,25 @@ fn a_kept_file_survives_its_replacement() {
 }
 
 #[test]
+fn a_kept_directory_of_a_config_map_keeps_its_files() {
+    let mut bench = Bench::new();
+    let mounts = json!([{"name": "v", "mountPath": "/d", "subPath": "dir"}]);
+    let source = json!({"configMap": {"name": "cm", "items": [{"key": "a", "path": "dir/a"}]}});
+    let pod = pod(source, json!({}), mounts);
+    let mut volumes = PodVolumes::new(bench.state.path(), "uid", true).unwrap();
+    bench.prepare(&mut volumes, &pod).unwrap();
+    let read = |volumes: &PodVolumes| {
+        let mounts = volumes.mounts(&pod.spec.containers[0], &[]).unwrap();
+        fs::read_to_string(bind(&mounts[1]).join("a")).unwrap()
+    };
+    assert_eq!(read(&volumes), "1");
+    bench.config_map(json!({"a": "new"}));
+    bench.prepare(&mut volumes, &pod).unwrap();
+    assert_eq!(read(&volumes), "1");
+    volumes.remove().unwrap();
+}
+
+#[test]
 fn wrong_mounts_are_errors() {
     let bench = Bench::new();
     for (mount, words) in [
