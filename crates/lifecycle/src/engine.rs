@@ -8,7 +8,7 @@
 //!    └──── carry them out one by one ◀─────┘
 //! ```
 //!
-//! A sync is a queue of [`Step`]s. A step that must wait for an answer sets [`Wait`]; until it comes,
+//! A sync is a queue of steps. A step that must wait for an answer stops the queue; until it comes,
 //! nothing else of the pod moves, as in the kubelet, where everything inside `SyncPod` blocks.
 
 mod door;

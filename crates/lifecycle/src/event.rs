@@ -73,6 +73,14 @@ pub enum Input {
         /// The termination message, empty if none.
         message: String,
     },
+    /// A run is there that nobody here asked for: an old Docker daemon starts the containers of a pod
+    /// by itself, all at once and in no order, when it is restarted.
+    Found {
+        /// The container it is a run of.
+        container: ContainerId,
+        /// Its identity; larger than any identity that the engine gives.
+        instance: InstanceId,
+    },
     /// A run that the engine asked to remove, or that someone pruned, is no longer known to the
     /// runtime.
     Removed {

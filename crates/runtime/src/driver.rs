@@ -98,6 +98,12 @@ pub struct Driver<R> {
     assets: Rc<Assets>,
     answers: mpsc::UnboundedSender<Input>,
     answered: mpsc::UnboundedReceiver<Input>,
+    /// Inputs that the engine must see as one.
+    batches: mpsc::UnboundedSender<Vec<Input>>,
+    batched: mpsc::UnboundedReceiver<Vec<Input>>,
+    held: Option<fault::Held>,
+    /// The identity of the next run that was not asked for.
+    next_found: u64,
     messages: mpsc::UnboundedReceiver<Message>,
     operations: JoinSet<()>,
     /// Probes and hooks of each run, to be dropped when it ends.
@@ -122,6 +128,7 @@ impl<R: Runtime + 'static> Driver<R> {
         first_instance: u64,
     ) -> Self {
         let (answers, answered) = mpsc::unbounded_channel();
+        let (batches, batched) = mpsc::unbounded_channel();
         let uid = Arc::clone(&plan.uid);
         let name = Arc::clone(&plan.name);
         let options = Options { first_instance, ..env.options.clone() };
@@ -136,6 +143,11 @@ impl<R: Runtime + 'static> Driver<R> {
             assets: Rc::new(assets),
             answers,
             answered,
+            batches,
+            batched,
+            held: None,
+            // The upper half of the pod's range: the engine counts from below.
+            next_found: first_instance + (1 << 31),
             messages,
             operations: JoinSet::new(),
             watchers: HashMap::new(),
@@ -159,6 +171,11 @@ impl<R: Runtime + 'static> Driver<R> {
             tokio::select! {
                 biased;
                 Some(input) = self.answered.recv() => self.feed(input),
+                Some(inputs) = self.batched.recv() => {
+                    for input in inputs {
+                        self.engine.handle(self.env.clock.now(), input);
+                    }
+                }
                 message = self.messages.recv() => match message {
                     Some(Message::Command(command)) => self.command(command),
                     Some(Message::Runtime(event)) => self.runtime_event(event),
@@ -195,7 +212,10 @@ impl<R: Runtime + 'static> Driver<R> {
         match event {
             RuntimeEvent::Exited { instance, code, oom, message, .. } => {
                 let reason = oom.then_some("OOMKilled".into());
-                self.feed(Input::Exited { instance, code, reason, message });
+                let input = Input::Exited { instance, code, reason, message };
+                if !self.hold(&input) {
+                    self.feed(input);
+                }
                 for watcher in self.watchers.remove(&instance).unwrap_or_default() {
                     watcher.abort();
                 }

@@ -1,6 +1,6 @@
 //! What a run shows: rows, watch events, container output, events, and the end of waiting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub(super) struct Report {
     expected: (usize, bool),
     timeline: Option<(PathBuf, Timeline)>,
     visible: Visible,
+    /// The last warning about each object and reason.
+    noted: HashMap<(String, String), String>,
     widths: Option<Widths>,
     live: Option<Live>,
     /// Lines that wait to be drawn above the live table.
@@ -77,6 +79,7 @@ impl Report {
             expected: (pods, jobs),
             timeline,
             visible: Visible::default(),
+            noted: HashMap::new(),
             widths: None,
             live,
             pending: Vec::new(),
@@ -126,7 +129,13 @@ impl Report {
         self.line(format!("{style}holdfast: {text}{style:#}"));
     }
 
+    /// A warning event. One that only repeats the last of its kind is not shown again.
     fn note(&mut self, object: &str, reason: &str, message: &str) {
+        let key = (object.to_owned(), reason.to_owned());
+        let short = message.strip_prefix("Error: ").is_some_and(|m| !m.contains(' '));
+        if short || self.noted.insert(key, message.to_owned()).as_deref() == Some(message) {
+            return;
+        }
         let style = anstyle::AnsiColor::Yellow.on_default();
         self.line(format!("{style}{object}: {reason}: {}{style:#}", message.trim_end()));
     }

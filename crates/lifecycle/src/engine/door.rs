@@ -56,6 +56,7 @@ impl Lifecycle {
             Input::Exited { instance, code, reason, message } => {
                 self.exited(instance, code, reason, message);
             }
+            Input::Found { container, instance } => self.found(container, instance),
             Input::Removed { instance } => self.dirty |= self.view.remove(instance),
             Input::Unknown { instance } => {
                 if let Some(id) = self.container_of(instance)

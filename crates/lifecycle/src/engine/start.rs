@@ -74,33 +74,57 @@ impl Lifecycle {
     }
 
     fn create(&mut self, id: ContainerId, count: u32, image_id: &str) {
-        let c = self.plan.container(id);
-        let name = Arc::clone(&c.name);
+        let name = Arc::clone(&self.plan.container(id).name);
         let instance = InstanceId(self.next_instance);
         self.next_instance += 1;
-        let run = Instance {
-            id: instance,
-            container: id,
-            sandbox: self.view.sandbox().map_or(0, |s| s.attempt),
-            state: InstanceState::Created,
-            image: Arc::clone(&c.image),
-            image_id: image_id.into(),
-            created_at: self.now,
-            restart_count: count,
-        };
-        self.view.push(run);
-        if let Some(old) =
-            self.view.runs(id).len().checked_sub(KEPT_RUNS + 1).map(|_| self.view.runs(id)[0].id)
-        {
-            self.view.remove(old);
-            self.out.push_back(Output::Remove { container: id, instance: old });
-        }
-        self.per[id.index()].next_count = Some(count + 1);
-        self.probes.forget(id);
-        self.reset[id.index()] = false;
+        self.add_run(id, instance, count, image_id.into(), InstanceState::Created);
         self.wait = Some(Wait::Start(id, instance));
         self.event(false, "Created", Some(id), format!("Created container: {name}"));
         self.out.push_back(Output::Start { container: id, instance, restart_count: count });
+    }
+
+    /// Someone else started a run.
+    pub(super) fn found(&mut self, id: ContainerId, instance: InstanceId) {
+        if id.index() >= self.plan.containers.len() || self.container_of(instance).is_some() {
+            return;
+        }
+        let newest = self.view.newest(id);
+        let count = newest.map_or(0, |run| run.restart_count + 1);
+        let image_id = newest.map_or_else(|| "".into(), |run| Arc::clone(&run.image_id));
+        let state = InstanceState::Running { started_at: self.now };
+        self.add_run(id, instance, count, image_id, state);
+        self.probes.started(id, instance, self.now);
+        self.dirty = true;
+    }
+
+    /// Records a new run, and forgets the oldest if there are too many.
+    fn add_run(
+        &mut self,
+        id: ContainerId,
+        instance: InstanceId,
+        restart_count: u32,
+        image_id: Arc<str>,
+        state: InstanceState,
+    ) {
+        self.view.push(Instance {
+            id: instance,
+            container: id,
+            sandbox: self.view.sandbox().map_or(0, |s| s.attempt),
+            state,
+            image: Arc::clone(&self.plan.container(id).image),
+            image_id,
+            created_at: self.now,
+            restart_count,
+        });
+        let runs = self.view.runs(id);
+        if runs.len() > KEPT_RUNS {
+            let old = runs[0].id;
+            self.view.remove(old);
+            self.out.push_back(Output::Remove { container: id, instance: old });
+        }
+        self.per[id.index()].next_count = Some(restart_count + 1);
+        self.probes.forget(id);
+        self.reset[id.index()] = false;
     }
 
     pub(super) fn pull_failed(&mut self, id: ContainerId, reason: Reason, message: String) {

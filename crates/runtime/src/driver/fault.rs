@@ -1,13 +1,24 @@
 //! Faults on purpose: `--fault KIND@TIME`.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
-use holdfast_lifecycle::Input;
+use holdfast_lifecycle::status::InstanceId;
+use holdfast_lifecycle::{ContainerId, Input};
 
 use super::Driver;
 use crate::contract::Runtime;
+use crate::notice::{MarkStep, Notice};
+
+/// What is kept from the engine while a daemon restarts.
+pub(super) struct Held {
+    /// Runs that have not ended yet.
+    waiting: HashSet<InstanceId>,
+    /// Their ends.
+    inputs: Vec<Input>,
+}
 
 /// A fault and when it strikes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +38,9 @@ pub enum FaultKind {
     Kill(String),
     /// One container is killed as the kernel does when memory runs out.
     Oom(String),
+    /// Every container of the pod is restarted at once and in no order, init containers that had
+    /// ended included, as an old Docker daemon did when it was restarted.
+    DaemonRestart,
     /// The driver forgets what it was doing, as a kubelet does that is restarted.
     RuntimeRestart,
 }
@@ -34,8 +48,8 @@ pub enum FaultKind {
 /// Why a fault cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid fault {0:?}: expected sandbox-lost@TIME, kill:CONTAINER@TIME, oom:CONTAINER@TIME or \
-     runtime-restart@TIME, with a TIME such as 5s, 250ms or 1m"
+    "invalid fault {0:?}: expected sandbox-lost@TIME, kill:CONTAINER@TIME, oom:CONTAINER@TIME, \
+     daemon-restart@TIME or runtime-restart@TIME, with a TIME such as 5s, 250ms or 1m"
 )]
 pub struct ParseFaultError(String);
 
@@ -50,6 +64,7 @@ impl FromStr for Fault {
             Some(("kill", name)) if !name.is_empty() => FaultKind::Kill(name.into()),
             Some(("oom", name)) if !name.is_empty() => FaultKind::Oom(name.into()),
             None if kind == "sandbox-lost" => FaultKind::SandboxLost,
+            None if kind == "daemon-restart" => FaultKind::DaemonRestart,
             None if kind == "runtime-restart" => FaultKind::RuntimeRestart,
             _ => return Err(error()),
         };
@@ -80,8 +95,65 @@ impl<R: Runtime + 'static> Driver<R> {
             }
             FaultKind::Kill(name) => self.kill_container(name, false),
             FaultKind::Oom(name) => self.kill_container(name, true),
+            FaultKind::DaemonRestart => self.daemon_restart(),
             FaultKind::RuntimeRestart => self.feed(Input::DriverRestarted),
         }
+    }
+
+    /// Kills everything. Nothing of it is told before all containers run again, because the kubelet
+    /// of that time did not see it either.
+    fn daemon_restart(&mut self) {
+        let waiting: HashSet<InstanceId> = self.running_instances().into_iter().collect();
+        self.kill_all(false);
+        self.held = Some(Held { waiting, inputs: Vec::new() });
+        self.daemon_is_back();
+    }
+
+    /// Keeps an exit back that a restarting daemon caused; true if it did.
+    pub(super) fn hold(&mut self, input: &Input) -> bool {
+        let (Some(held), Input::Exited { instance, .. }) = (&mut self.held, input) else {
+            return false;
+        };
+        if !held.waiting.remove(instance) {
+            return false;
+        }
+        held.inputs.push(input.clone());
+        self.observe(input);
+        self.daemon_is_back();
+        true
+    }
+
+    /// Once everything is down, starts it all again.
+    fn daemon_is_back(&mut self) {
+        let Some(held) = self.held.take_if(|h| h.waiting.is_empty()) else { return };
+        let known: Vec<(ContainerId, u32)> = self
+            .plan
+            .ids()
+            .filter_map(|id| Some((id, self.engine.view().newest(id)?.restart_count + 1)))
+            .collect();
+        let address = self.engine.view().sandbox().and_then(|s| s.ip);
+        let mut configs = Vec::new();
+        for (id, count) in known {
+            let instance = InstanceId(self.next_found);
+            self.next_found += 1;
+            self.runs.insert(instance, (id, count));
+            self.mark(Some(id), count, MarkStep::Start { waited_for: "nothing".into() });
+            match self.assets.config(id, instance, count, address) {
+                Ok((config, _)) => configs.push((id, instance, config)),
+                Err(e) => self.notify(Notice::Message(e.to_string())),
+            }
+        }
+        let (env, batches) = (Rc::clone(&self.env), self.batches.clone());
+        self.operations.spawn_local(async move {
+            let mut inputs = held.inputs;
+            for (container, instance, config) in configs {
+                match env.runtime.start(config).await {
+                    Ok(()) => inputs.push(Input::Found { container, instance }),
+                    Err(e) => drop(env.notices.send(Notice::Message(e.to_string()))),
+                }
+            }
+            let _ = batches.send(inputs);
+        });
     }
 
     fn kill_container(&mut self, name: &str, oom: bool) {

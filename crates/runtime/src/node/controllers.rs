@@ -37,7 +37,7 @@ struct JobState {
     /// The CronJob that made it.
     cron: Option<usize>,
     announced: bool,
-    /// Something happened that its CronJob or its own rules have not seen.
+    /// Whether its rules have been asked at all.
     started: bool,
 }
 
@@ -102,7 +102,13 @@ impl Controllers {
         let (mut wishes, mut notices) = (Vec::new(), Vec::new());
         self.sync_crons(now, maker, &mut notices);
         for (i, state) in self.jobs.iter_mut().enumerate() {
-            state.sync(i, now, maker, &mut wishes, &mut notices);
+            let changed = state.sync(i, now, maker, &mut wishes, &mut notices);
+            // A CronJob looks at its Jobs whenever one of them changes.
+            if let Some(cron) = state.cron.filter(|_| changed)
+                && self.crons[cron].rules.is_some()
+            {
+                self.crons[cron].wake = Some(now);
+            }
         }
         for (i, set) in self.sets.iter_mut().enumerate() {
             set.sync(i, maker, &mut wishes);
@@ -115,7 +121,7 @@ impl Controllers {
             let children: Vec<cron::ChildJob> = self
                 .jobs
                 .iter()
-                .filter(|j| j.cron == Some(i) && !j.rules.is_gone())
+                .filter(|j| j.cron == Some(i) && !j.rules.is_deleting())
                 .map(|j| j.rules.as_child())
                 .collect();
             let state = &mut self.crons[i];
@@ -218,6 +224,7 @@ impl Controllers {
 }
 
 impl JobState {
+    /// Brings the Job up to date; true if its status changed.
     fn sync(
         &mut self,
         i: usize,
@@ -225,7 +232,8 @@ impl JobState {
         maker: &mut Maker<'_>,
         wishes: &mut Vec<Wish>,
         notices: &mut Vec<Notice>,
-    ) {
+    ) -> bool {
+        let mut changed = false;
         if !self.started || self.rules.poll_timeout().is_some_and(|at| at <= now) {
             self.started = true;
             self.rules.handle(now, JobInput::Tick);
@@ -240,14 +248,21 @@ impl JobState {
                     wishes.push(Wish::Create(Box::new(pod), Owner::Job(i, new.id)));
                 }
                 JobOutput::DeletePod { pod } => wishes.push(Wish::Delete(Owner::Job(i, pod))),
-                JobOutput::StatusChanged => notices.push(self.change(now)),
+                JobOutput::StatusChanged => {
+                    changed = true;
+                    notices.push(self.change(now));
+                }
                 JobOutput::Event(event) => {
                     let object = format!("job/{}", self.object.metadata.name);
                     notices.push(workload_event(now, object, event));
                 }
-                JobOutput::Expired => self.rules.handle(now, JobInput::Delete),
+                JobOutput::Expired => {
+                    changed = true;
+                    self.rules.handle(now, JobInput::Delete);
+                }
             }
         }
+        changed
     }
 
     fn change(&mut self, at: Time) -> Notice {
