@@ -34,9 +34,7 @@ use std::time::Duration;
 use holdfast_lifecycle::StartStage;
 use holdfast_lifecycle::status::InstanceId;
 use holdfast_sys::launcher::Launcher;
-use holdfast_sys::launcher::protocol::{
-    Failure, Init, Pids, Ready, Reply, Request, Sandbox, Stage,
-};
+use holdfast_sys::launcher::protocol::{Failure, Init, Ready, Reply, Request, Stage};
 pub use holdfast_sys::launcher::protocol::{Isolation, Mode};
 pub use network::NetworkError;
 use tokio::sync::mpsc::UnboundedSender;

@@ -18,6 +18,7 @@ crate::tests! {
         rootless_refusals,
         without_user_namespaces_plain_processes_run,
         namespaces_asked_for_but_impossible_are_an_error,
+        what_a_command_leaves_in_plain_processes_ends_with_the_container,
         plain_as_root;
     any:
         plain_processes,
@@ -259,6 +260,17 @@ fn runs(argument: &str) -> bool {
     })
 }
 
+/// Waits until one is there.
+async fn until_runs(argument: &str) {
+    for _ in 0..500 {
+        if runs(argument) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{argument} does not run");
+}
+
 fn plain_orphans_are_killed() {
     plain(async |world| {
         let own = std::process::id();
@@ -271,7 +283,7 @@ fn plain_orphans_are_killed() {
         let script = format!("(setsid sleep {orphan} &); echo up; sleep {orphan}");
         world.start(sh(2, &script)).await.unwrap();
         world.line("up").await;
-        assert!(runs(&orphan));
+        until_runs(&orphan).await;
         world.runtime.kill(InstanceId(2), false).await;
         assert_eq!(world.ended(2).await.code, 137);
         assert!(!runs(&orphan));
@@ -312,5 +324,27 @@ fn plain_as_root() {
         config.user.gid = Some(1001);
         config.user.groups = vec![1002];
         assert_eq!(world.run(config).await.stdout, "1000\n1001 1002\n00000000a80425fb\n");
+    });
+}
+
+fn what_a_command_leaves_in_plain_processes_ends_with_the_container() {
+    // As an ordinary user, without a cgroup that would find it.
+    become_nobody();
+    plain(async |world| {
+        let own = std::process::id();
+        let left = format!("1000.{own}2");
+        world.start(sh(1, "echo up; exec sleep 1000")).await.unwrap();
+        world.line("up").await;
+        let outcome = world.exec(1, &format!("setsid sleep {left} & echo started; exit 3")).await;
+        assert_eq!(outcome, ExecOutcome::Ended { code: 3, output: b"started\n".to_vec() });
+        // As in Kubernetes it lives on.
+        until_runs(&left).await;
+        let argv = ["sh", "-c", &format!("setsid sleep {left}.5 & sleep 1000")].map(str::to_owned);
+        let timeout = Some(Duration::from_millis(50));
+        let outcome = world.runtime.exec(InstanceId(1), &argv, timeout).await.unwrap();
+        assert_eq!(outcome, ExecOutcome::TimedOut);
+        world.runtime.kill(InstanceId(1), false).await;
+        assert_eq!(world.ended(1).await.code, 137);
+        assert!(!runs(&left) && !runs(&format!("{left}.5")));
     });
 }

@@ -6,7 +6,12 @@
 //! Most of it needs root. Without root those tests are skipped with that reason; with `CI` set in the
 //! environment they fail instead.
 
-#![allow(unreachable_pub, missing_docs, reason = "a test program")]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a test program: it may fail"
+)]
 
 mod harness;
 

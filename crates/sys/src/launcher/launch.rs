@@ -63,7 +63,7 @@ pub(super) fn start(
     let output = output.map(AsFd::as_fd);
     let birth = Birth { context, sandbox, spec, caps, output, kind };
     let result = if needs_shim(context, sandbox) {
-        in_pipe(|status| clone_shim(&birth, cgroup.as_ref(), status))
+        in_pipe(|status| clone_shim(&birth, cgroup.as_ref(), status, None))
     } else {
         in_pipe(|status| clone_main(&birth, cgroup.as_ref(), status))
     };
@@ -110,9 +110,13 @@ fn leaf(
 
 /// Runs `act` with a new status pipe and keeps the reading end.
 fn in_pipe(act: impl FnOnce(OwnedFd) -> io::Result<Pid>) -> io::Result<(Pid, OwnedFd)> {
-    let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
-    let (read, write) = rustix::pipe::pipe_with(flags)?;
+    let (read, write) = status_pipe()?;
     Ok((act(write)?, read))
+}
+
+fn status_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
+    Ok(rustix::pipe::pipe_with(flags)?)
 }
 
 fn clone_main(birth: &Birth<'_>, cgroup: Option<&Cgroup>, status: OwnedFd) -> io::Result<Pid> {
@@ -134,13 +138,28 @@ fn clone_main(birth: &Birth<'_>, cgroup: Option<&Cgroup>, status: OwnedFd) -> io
     }
 }
 
-fn clone_shim(birth: &Birth<'_>, cgroup: Option<&Cgroup>, status: OwnedFd) -> io::Result<Pid> {
+fn clone_shim(
+    birth: &Birth<'_>,
+    cgroup: Option<&Cgroup>,
+    status: OwnedFd,
+    report: Option<OwnedFd>,
+) -> io::Result<Pid> {
     let into = cgroup.map(Cgroup::open).transpose()?;
     // SAFETY: the launcher has one thread (checked when it was forked).
     match unsafe { clone3(0, into.as_ref().map(AsFd::as_fd)) }? {
         Cloned::Parent(pid) => Ok(pid),
-        Cloned::Child => shim::run(birth, &status),
+        Cloned::Child => shim::run(birth, &status, report),
     }
+}
+
+/// A command on its way to its program.
+pub(super) struct Executed {
+    /// The launcher's child: the command, or its shim.
+    pub(super) pid: Pid,
+    /// Closes at exec; says what went wrong before.
+    pub(super) status: OwnedFd,
+    /// Where a shim reports the exit code.
+    pub(super) report: Option<OwnedFd>,
 }
 
 /// Starts a command inside a running container whose main process is `main`.
@@ -152,9 +171,8 @@ pub(super) fn exec(
     main: Pid,
     argv: &[String],
     output: &OwnedFd,
-) -> Result<Launched, Failure> {
-    let mut warnings = Vec::new();
-    let caps = check(context, spec, &mut warnings)?;
+) -> Result<Executed, Failure> {
+    let caps = check(context, spec, &mut Vec::new())?;
     let gone = |_| Failure::run("the container is not running");
     let pidfd = if context.mode == Mode::Plain {
         None
@@ -165,27 +183,29 @@ pub(super) fn exec(
     };
     let kind = Kind::Join { pidfd: pidfd.as_ref(), argv };
     let birth = Birth { context, sandbox, spec, caps, output: [output.as_fd(); 2], kind };
+    let enter = |error: io::Error| {
+        Failure::run(format!("cannot enter the container: {}", rootfs::words(&error)))
+    };
+    if needs_shim(context, sandbox) {
+        let (report, reporter) = status_pipe().map_err(enter)?;
+        let made = in_pipe(|status| clone_shim(&birth, cgroup, status, Some(reporter)));
+        let (pid, status) = made.map_err(enter)?;
+        return Ok(Executed { pid, status, report: Some(report) });
+    }
     let made = in_pipe(|status| {
         let into = cgroup.map(Cgroup::open).transpose()?;
+        let pids: OwnedFd = fs::File::open(format!("/proc/{main}/ns/pid"))?.into();
         // SAFETY: the launcher has one thread (checked when it was forked).
         let clone = |more| unsafe { clone3(more, into.as_ref().map(AsFd::as_fd)) };
-        let cloned = if pidfd.is_some() && sandbox.pids != Pids::Host {
-            let pids: OwnedFd = fs::File::open(format!("/proc/{main}/ns/pid"))?.into();
-            context.own.clone_into(&pids, clone)?
-        } else {
-            clone(0)?
-        };
-        match cloned {
+        match context.own.clone_into(&pids, clone)? {
             Cloned::Parent(pid) => Ok(pid),
             Cloned::Child => {
                 become_container(&birth, &Parent::Launcher(context.alive.as_fd()), &status)
             }
         }
     });
-    let (pid, status) = made.map_err(|error| {
-        Failure::run(format!("cannot enter the container: {}", rootfs::words(&error)))
-    })?;
-    Ok(Launched { pid, status, cgroup: None, warnings: Vec::new() })
+    let (pid, status) = made.map_err(enter)?;
+    Ok(Executed { pid, status, report: None })
 }
 
 /// Refuses what cannot be done here, so that nothing is silently left out; the answer is what the

@@ -4,7 +4,7 @@
 //! a parent that died before the wish sends nothing, so one has to look afterwards.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -43,12 +43,26 @@ fn gone(parent: &Parent<'_>) -> bool {
     }
 }
 
-/// Closes every descriptor, in a process that lives on without exec and needs none.
+/// Closes every descriptor (but one), in a process that lives on without exec and needs none.
 ///
 /// The Rust values that own them must not be used or dropped any more: callers never return.
-pub(super) fn close_all() {
-    // SAFETY: the callers diverge, so no owner of these descriptors acts on them again.
-    unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) };
+pub(super) fn close_all_but(keep: Option<&OwnedFd>) {
+    let close = |first: u32, last: u32| {
+        if first <= last {
+            // SAFETY: the callers diverge, so no owner of these descriptors acts on them again.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    };
+    match keep {
+        None => close(0, u32::MAX),
+        Some(keep) => {
+            let keep = keep.as_raw_fd().cast_unsigned();
+            if keep > 0 {
+                close(0, keep - 1);
+            }
+            close(keep + 1, u32::MAX);
+        }
+    }
 }
 
 /// Makes every descriptor but the standard three close at exec.

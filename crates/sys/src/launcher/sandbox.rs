@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::context::{Context, staging};
-use super::parent::{Parent, close_all, die_with};
+use super::parent::{Parent, close_all_but, die_with};
 use super::protocol::{Failure, Mode, Pids, Sandbox as Wish};
 use crate::cgroup::Cgroup;
 use crate::clone::{Cloned, Pid, clone3, exit_now};
@@ -171,7 +171,7 @@ fn hold(context: &Context) -> ! {
     if die_with(&Parent::Launcher(context.alive.as_fd()), libc::SIGKILL).is_err() {
         exit_now(1);
     }
-    close_all();
+    close_all_but(None);
     let news = SignalFd::new(&[libc::SIGCHLD], true);
     loop {
         while signals::reap(true).is_some() {}

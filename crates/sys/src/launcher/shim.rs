@@ -1,13 +1,14 @@
 //! The parent of a container that has no PID namespace of its own.
 //!
 //! It adopts what the main process leaves behind (PR_SET_CHILD_SUBREAPER), kills that when the main
-//! process ends, and ends with the main process' exit code. When the launcher dies it gets a signal
+//! process ends, and ends with the main process' exit code. A command in such a container has a shim
+//! too, which reports the exit code at once and then stays as long as anything lives below it. When the launcher dies it gets a signal
 //! rather than SIGKILL, so that it can still take everything below it along.
 
 use std::os::fd::OwnedFd;
 
-use super::child::{Birth, become_container};
-use super::parent::{Parent, close_all, die_with};
+use super::child::{Birth, Kind, become_container};
+use super::parent::{Parent, close_all_but, die_with};
 use super::protocol::{Failure, Mode};
 use crate::clone::{Cloned, Pid, clone3, exit_now};
 use crate::signals::{self, SignalFd};
@@ -16,9 +17,9 @@ use crate::signals::{self, SignalFd};
 pub(super) const MAIN: u8 = b'#';
 
 /// Goes on as the shim; never returns.
-pub(super) fn run(birth: &Birth<'_>, status: &OwnedFd) -> ! {
+pub(super) fn run(birth: &Birth<'_>, status: &OwnedFd, report: Option<OwnedFd>) -> ! {
     match begin(birth, status) {
-        Ok(main) => attend(main),
+        Ok(main) => attend(main, report.as_ref()),
         Err(error) => {
             let failure = Failure::run(format!("cannot make the container's shim: {error}"));
             let _ = rustix::io::write(status, &serde_json::to_vec(&failure).unwrap_or_default());
@@ -37,7 +38,8 @@ fn begin(birth: &Birth<'_>, status: &OwnedFd) -> std::io::Result<Pid> {
     die_with(&Parent::Launcher(birth.context.alive.as_fd()), signals::parent_gone())?;
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
     let own = nix::unistd::getpid().as_raw();
-    let flags = if birth.context.mode == Mode::Plain { 0 } else { libc::CLONE_NEWNS };
+    let builds = !matches!(birth.kind, Kind::Join { .. }) && birth.context.mode != Mode::Plain;
+    let flags = if builds { libc::CLONE_NEWNS } else { 0 };
     // SAFETY: a copy of the launcher, which has one thread.
     match unsafe { clone3(flags, None) }? {
         Cloned::Child => become_container(birth, &Parent::Shim(own), status),
@@ -52,26 +54,39 @@ fn begin(birth: &Birth<'_>, status: &OwnedFd) -> std::io::Result<Pid> {
 
 /// Lets go of everything inherited (the status pipe must close with the main process' exec) and waits
 /// for what happens.
-fn attend(main: Pid) -> ! {
-    close_all();
+fn attend(main: Pid, report: Option<&OwnedFd>) -> ! {
+    close_all_but(report);
     let listen = [libc::SIGCHLD, signals::parent_gone(), signals::forward(), signals::kill_all()];
     let Ok(news) = SignalFd::new(&listen, true) else {
         end(main, None);
     };
     let mut ended = None;
+    let mut reported = false;
     loop {
         while let Some(child) = signals::reap(false) {
             if child.pid == main {
                 ended = Some(child.code);
             }
         }
-        if ended.is_some() {
-            end(main, ended);
+        match (ended, report) {
+            (Some(_), None) => end(main, ended),
+            (Some(code), Some(pipe)) => {
+                if !reported {
+                    let _ = rustix::io::write(pipe, &code.to_ne_bytes());
+                    reported = true;
+                }
+                if children().is_empty() {
+                    exit_now(code);
+                }
+            }
+            (None, _) => {}
         }
         match news.take() {
+            // Not to someone who has its number by now.
+            Some(news) if news.signal == signals::forward() && ended.is_some() => {}
             Some(news) if news.signal == signals::forward() => signals::kill(main, news.value),
             Some(news) if news.signal == libc::SIGCHLD => {}
-            Some(_) => end(main, None),
+            Some(_) => end(main, ended),
             None => {}
         }
     }

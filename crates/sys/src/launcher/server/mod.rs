@@ -1,5 +1,7 @@
 //! The launcher's loop: requests, ended children, status pipes, emptying cgroups; one `poll` for all.
 
+mod commands;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -10,12 +12,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::context::{self, Context};
 use super::launch::{self, Launched};
-use super::protocol::{Exec, Failure, Mode, Packet, Reply, Request, Spec};
+use super::protocol::{Failure, Mode, Packet, Reply, Request, Spec};
 use super::sandbox::Sandbox;
 use super::{init, shim, socket};
 use crate::cgroup::Cgroup;
 use crate::clone::Pid;
 use crate::signals::{self, Ended, SignalFd};
+use commands::Command;
 
 /// How long the processes of a run may take to die at its end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,14 +67,7 @@ struct Container {
     /// Its cgroup's events, while that is still populated after the main process' end.
     emptying: Option<File>,
     retry: bool,
-}
-
-struct Command {
-    pid: Pid,
-    instance: u64,
-    starting: Option<Starting>,
-    failure: Option<(u64, Failure)>,
-    ended: Option<Ended>,
+    oom: bool,
 }
 
 /// What a poll entry stands for.
@@ -80,6 +76,7 @@ enum Source {
     Signals,
     Container(u64),
     Exec(u64),
+    Report(u64),
     Emptying(u64),
 }
 
@@ -126,6 +123,9 @@ impl Server {
             if let Some(starting) = &command.starting {
                 sources.push(Source::Exec(*id));
                 fds.push(PollFd::new(&starting.status, PollFlags::IN));
+            } else if let Some(report) = &command.report {
+                sources.push(Source::Report(*id));
+                fds.push(PollFd::new(report, PollFlags::IN));
             }
         }
         let timeout = Timespec::try_from(BUSY_RETRY).ok().filter(|_| retry);
@@ -146,6 +146,7 @@ impl Server {
             match source {
                 Source::Container(id) => self.read_container(*id),
                 Source::Exec(id) => self.read_exec(*id),
+                Source::Report(id) => self.read_report(*id),
                 Source::Emptying(id) => self.try_finish(*id),
                 Source::Socket | Source::Signals => {}
             }
@@ -153,12 +154,8 @@ impl Server {
         for source in ready {
             match source {
                 Source::Signals => self.reap(),
-                Source::Socket => {
-                    if !self.serve() {
-                        return false;
-                    }
-                }
-                Source::Container(_) | Source::Exec(_) | Source::Emptying(_) => {}
+                Source::Socket if !self.serve() => return false,
+                _ => {}
             }
         }
         true
@@ -233,13 +230,7 @@ impl Server {
                     launch::kill(container.pid, container.shim, container.cgroup.as_ref());
                 }
             }
-            Request::KillExec { exec } => {
-                if let Some(command) = self.execs.get(&exec).filter(|c| c.ended.is_none()) {
-                    // Its session's group, and itself should it not have made that yet.
-                    signals::kill(-command.pid, libc::SIGKILL);
-                    signals::kill(command.pid, libc::SIGKILL);
-                }
-            }
+            Request::KillExec { exec } => self.kill_exec(exec),
             Request::Shutdown => return false,
         }
         true
@@ -294,40 +285,9 @@ impl Server {
             ended: None,
             emptying: None,
             retry: false,
+            oom: false,
         };
         self.containers.insert(instance, container);
-        Ok(())
-    }
-
-    fn exec(&mut self, request: u64, wish: &Exec, output: Option<OwnedFd>) -> Result<(), Failure> {
-        let Some(output) = output else {
-            return Err(Failure::create("no descriptor for the output"));
-        };
-        let gone = || Failure::run("the container is not running");
-        let context = self.context.as_ref().ok_or_else(gone)?;
-        let container = self.running(wish.instance).ok_or_else(gone)?;
-        if container.starting.is_some() {
-            return Err(gone());
-        }
-        let sandbox = self.sandboxes.get(&container.spec.sandbox).ok_or_else(gone)?;
-        let Launched { pid, status, .. } = launch::exec(
-            context,
-            sandbox,
-            &container.spec,
-            container.cgroup.as_ref(),
-            container.main,
-            &wish.argv,
-            &output,
-        )?;
-        self.children.insert(pid, Child::Exec(wish.exec));
-        let command = Command {
-            pid,
-            instance: wish.instance,
-            starting: Some(Starting { request, status, said: Vec::new(), warnings: Vec::new() }),
-            failure: None,
-            ended: None,
-        };
-        self.execs.insert(wish.exec, command);
         Ok(())
     }
 
@@ -351,19 +311,8 @@ impl Server {
         self.try_finish(id);
     }
 
-    fn read_exec(&mut self, id: u64) {
-        let Some(command) = self.execs.get_mut(&id) else { return };
-        let Some(starting) = &mut command.starting else { return };
-        if !read_status(starting) {
-            return;
-        }
-        let (_, failure) = parse_status(&starting.said);
-        let Some(starting) = command.starting.take() else { return };
-        match failure {
-            Some(failure) => command.failure = Some((starting.request, failure)),
-            None => self.send(starting.request, Reply::Done { warnings: Vec::new() }),
-        }
-        self.finish_exec(id);
+    fn is_up(&self, sandbox: u64) -> bool {
+        self.sandboxes.contains_key(&sandbox) && !self.dropping.contains_key(&sandbox)
     }
 
     /// Takes every ended child.
@@ -380,32 +329,15 @@ impl Server {
                     self.try_finish(id);
                 }
                 Some(Child::Exec(id)) => {
-                    if let Some(command) = self.execs.get_mut(&id) {
-                        command.ended = Some(ended);
-                    }
-                    self.read_exec(id);
-                    self.finish_exec(id);
+                    self.exec_ended(id, ended);
                 }
-                Some(Child::Holder(sandbox)) => {
-                    if !self.dropping.contains_key(&sandbox)
-                        && self.sandboxes.contains_key(&sandbox)
-                    {
-                        self.send(0, Reply::SandboxLost { sandbox });
-                    }
+                Some(Child::Holder(sandbox)) if self.is_up(sandbox) => {
+                    self.send(0, Reply::SandboxLost { sandbox });
                 }
+                Some(Child::Holder(_)) => {}
                 // An orphan that came to us as the subreaper.
                 None => {}
             }
-        }
-    }
-
-    fn finish_exec(&mut self, id: u64) {
-        let Some(command) = self.execs.get(&id) else { return };
-        let (Some(ended), None) = (command.ended, &command.starting) else { return };
-        let Some(command) = self.execs.remove(&id) else { return };
-        match command.failure {
-            Some((request, failure)) => self.fail(request, failure),
-            None => self.send(0, Reply::ExecEnded { exec: id, code: ended.code }),
         }
     }
 
@@ -415,7 +347,8 @@ impl Server {
         let (Some(ended), None) = (container.ended, &container.starting) else { return };
         let mut oom = false;
         if let Some(cgroup) = &container.cgroup {
-            oom = cgroup.oom_killed();
+            oom = container.oom || cgroup.oom_killed();
+            container.oom = oom;
             if !empty(cgroup, &mut container.emptying, &mut container.retry) {
                 return;
             }
@@ -425,12 +358,10 @@ impl Server {
             // A shared PID namespace and no cgroup: its session is all that can be told apart.
             signals::kill(-container.pid, libc::SIGKILL);
         }
-        let Some(container) = self.containers.remove(&id) else { return };
-        for command in
-            self.execs.values().filter(|command| command.instance == id && command.ended.is_none())
-        {
-            signals::kill(-command.pid, libc::SIGKILL);
+        if !self.end_commands(id) {
+            return;
         }
+        let Some(container) = self.containers.remove(&id) else { return };
         match container.failure {
             Some((request, failure)) => self.fail(request, failure),
             None => self.send(0, Reply::Exited { instance: id, code: ended.code, oom }),
@@ -472,7 +403,11 @@ impl Server {
             sandbox.destroy();
         }
         // Commands, and orphans that we adopted. Shims end by themselves when theirs have.
-        let shims: Vec<Pid> = self.containers.values().filter(|c| c.shim).map(|c| c.pid).collect();
+        let shims = self.containers.values().filter(|c| c.shim).map(|c| c.pid);
+        let shims: Vec<Pid> = shims.chain(self.command_shims()).collect();
+        for shim in self.command_shims() {
+            signals::queue(shim, signals::kill_all(), 0);
+        }
         for child in shim::children().into_iter().filter(|child| !shims.contains(child)) {
             signals::kill(child, libc::SIGKILL);
         }
