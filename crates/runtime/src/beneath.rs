@@ -337,12 +337,12 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         symlink(&kept, dir.join("link")).unwrap();
         fs::write(dir.join("file"), "x").unwrap();
-        fs::set_permissions(dir.parent().unwrap(), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.parent().unwrap(), fs::Permissions::from_mode(0o000)).unwrap();
         let parent = open_root(temp.path()).unwrap();
         remove_tree(&parent, OsStr::new("tree")).unwrap();
         remove_tree(&parent, OsStr::new("tree")).unwrap();
         let left: Vec<_> = fs::read_dir(temp.path()).unwrap().map(|e| e.unwrap().path()).collect();
-        assert_eq!(left, [kept.clone()]);
+        assert_eq!(left, std::slice::from_ref(&kept));
         assert!(kept.join("file").exists());
     }
 

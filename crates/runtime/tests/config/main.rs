@@ -1,5 +1,7 @@
 //! Containers configured from manifests, with real images and volumes.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod command;
 mod environment;
 mod files;

@@ -1,5 +1,7 @@
 //! Images from real files: layouts and archives made by a small writer.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod errors;
 mod hostile;
 mod layers;

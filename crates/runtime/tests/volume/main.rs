@@ -1,5 +1,7 @@
 //! Volumes of pods as they are written in manifests, on real files.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod mounts;
 mod sources;
 
