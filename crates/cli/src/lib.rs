@@ -22,7 +22,6 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    // Containers are made by a process of one thread, forked before there is any other.
     let cli = args::Cli::parse();
     let result = match cli.command {
         args::Command::Run(args) => run::run(&args),

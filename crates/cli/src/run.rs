@@ -35,6 +35,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs the command; the exit code.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
+    // Containers are made by a process of one thread, forked before there is any other thread.
     let launcher = launcher::fork().context("cannot start the launcher process")?;
     let Some(loaded) = load(args)? else { return Ok(EXIT_USAGE) };
     let runtime = tokio::runtime::Builder::new_current_thread()
