@@ -12,7 +12,7 @@ use holdfast_manifest::object::Object;
 use holdfast_manifest::{Loaded, Source, Style};
 use holdfast_runtime::Site;
 use holdfast_runtime::clock::Clock;
-use holdfast_runtime::config::{self, Allocatable, Objects};
+use holdfast_runtime::config::{self, Objects};
 use holdfast_runtime::config_file::ConfigFile;
 use holdfast_runtime::image::{ImageStore, Source as ImageSource};
 use holdfast_runtime::node::{Node, NodeCommand, NodeOptions, NodeParts, pod_of};
@@ -107,6 +107,9 @@ async fn run_node(args: &RunArgs, loaded: Loaded, launcher: Launcher) -> anyhow:
             state_dir.display()
         )
     })?;
+    if let Err(e) = holdfast_runtime::volume::remove_stale(&state_dir) {
+        anstream::eprintln!("note: what a killed run left in {} stays: {e}", state_dir.display());
+    }
     let (events, runtime_events) = mpsc::unbounded_channel();
     let (warnings, mut runtime_warnings) = mpsc::unbounded_channel();
     let options = ProcessOptions {
@@ -218,13 +221,8 @@ fn site(
     for text in &args.images {
         map.push(ImageSource::parse_mapping(text, &here)?);
     }
-    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let node = config::Node {
-        name: config.node_name.clone().unwrap_or(host_name),
-        labels: config.node_labels.clone(),
-        ips: vec![std::net::Ipv4Addr::LOCALHOST.into()],
-        allocatable: Allocatable::of_this_machine(state_dir),
-    };
+    let (name, labels) = (config.node_name.clone(), config.node_labels.clone());
+    let node = config::Node::of_this_machine(name, labels, state_dir);
     let root = rustix::process::geteuid().is_root();
     Ok(Site {
         images: Arc::new(ImageStore::new(state_dir, map)?),

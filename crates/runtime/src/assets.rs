@@ -172,6 +172,16 @@ impl Assets {
         Ok((configured.config, notes.collect()))
     }
 
+    /// Whether some volume has a `sizeLimit`.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.volumes.borrow().as_ref().is_some_and(PodVolumes::has_limits)
+    }
+
+    /// The message of the eviction, if a volume has grown over its `sizeLimit`.
+    pub(crate) fn over_limit(&self) -> Option<String> {
+        self.volumes.borrow().as_ref()?.over_limit()
+    }
+
     /// Removes what was made on disk.
     pub(crate) fn clean_up(&self) -> Result<(), String> {
         let name = &self.pod.metadata.name;

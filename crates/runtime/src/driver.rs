@@ -102,6 +102,8 @@ pub struct Driver<R> {
     batches: mpsc::UnboundedSender<Vec<Input>>,
     batched: mpsc::UnboundedReceiver<Vec<Input>>,
     held: Option<fault::Held>,
+    /// Watches the size of volumes.
+    limits: Option<AbortHandle>,
     /// The identity of the next run that was not asked for.
     next_found: u64,
     messages: mpsc::UnboundedReceiver<Message>,
@@ -146,6 +148,7 @@ impl<R: Runtime + 'static> Driver<R> {
             batches,
             batched,
             held: None,
+            limits: None,
             // The upper half of the pod's range: the engine counts from below.
             next_found: first_instance + (1 << 31),
             messages,
@@ -182,7 +185,7 @@ impl<R: Runtime + 'static> Driver<R> {
                     // Nobody is left who could ask for anything: stop.
                     None => self.feed(Input::Delete { grace: None }),
                 },
-                Some(done) = self.operations.join_next() => drop(done),
+                Some(done) = self.operations.join_next() => pass_on_panic(done),
                 () = sleep_until(timer) => self.feed(Input::Tick),
             }
         }
@@ -230,7 +233,12 @@ impl<R: Runtime + 'static> Driver<R> {
 
     /// Waits for what is still under way, then gives everything back.
     async fn finish(mut self) -> End {
-        while self.operations.join_next().await.is_some() {}
+        if let Some(limits) = self.limits.take() {
+            limits.abort();
+        }
+        while let Some(done) = self.operations.join_next().await {
+            pass_on_panic(done);
+        }
         let message = self.assets.clean_up();
         if let Err(message) = message {
             self.notify(Notice::Message(message));
@@ -321,6 +329,15 @@ pub(crate) fn spec_of(pod: &Pod, id: ContainerId) -> Option<&Container> {
         .chain(&spec.containers)
         .chain(&spec.ephemeral_containers)
         .nth(id.index())
+}
+
+/// An operation that panicked will never be answered: better to end here than to wait for ever.
+fn pass_on_panic(done: Result<(), tokio::task::JoinError>) {
+    if let Err(e) = done
+        && e.is_panic()
+    {
+        std::panic::resume_unwind(e.into_panic());
+    }
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {

@@ -240,8 +240,9 @@ impl Lifecycle {
         let Some(id) = self.container_of(instance) else { return };
         match hook {
             HookKind::PreStop => {
-                if let Err(text) = result {
-                    self.event(true, "FailedPreStopHook", Some(id), text);
+                if result.is_err() {
+                    // The text may hold secrets, so the event does not have it.
+                    self.event(true, "FailedPreStopHook", Some(id), "PreStopHook failed".into());
                 }
                 self.pre_stop_done(instance);
             }

@@ -170,7 +170,7 @@ impl Lifecycle {
         instance: InstanceId,
         text: String,
     ) {
-        self.event(true, "FailedPostStartHook", Some(id), text.clone());
+        self.event(true, "FailedPostStartHook", Some(id), "PostStartHook failed".into());
         let kill = Kill { instance, container: id, reason: KillReason::PostStart, restart: false };
         self.stop_one(kill);
         self.wait = Some(Wait::Kills);

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_lifecycle::status::InstanceId;
 use holdfast_lifecycle::{ContainerId, HookKind, Input, Output, ProbeKind, ProbeResult};
@@ -11,6 +12,9 @@ use crate::contract::Runtime;
 use crate::hook;
 use crate::notice::{MarkStep, Notice};
 use crate::probe::{self, Target};
+
+/// How often the kubelet's eviction manager looks at volumes.
+const EVICTION_PERIOD: Duration = Duration::from_secs(10);
 
 impl<R: Runtime + 'static> Driver<R> {
     pub(super) fn carry_out(&mut self, output: Output) {
@@ -61,6 +65,7 @@ impl<R: Runtime + 'static> Driver<R> {
     /// Marks what an input says, before the engine sees it.
     pub(super) fn observe(&mut self, input: &Input) {
         match input {
+            Input::VolumesMounted => self.watch_limits(),
             Input::SandboxCreated { .. } => self.mark(None, 0, MarkStep::SandboxReady),
             Input::Pulled { container, .. } => self.mark(Some(*container), 0, MarkStep::Pulled),
             Input::Started { instance } => {
@@ -108,6 +113,23 @@ impl<R: Runtime + 'static> Driver<R> {
             };
             let _ = answers.send(input);
         });
+    }
+
+    /// Measures volumes with a `sizeLimit` from time to time: nothing tells of a file that grows.
+    pub(super) fn watch_limits(&mut self) {
+        if self.limits.is_some() || !self.assets.has_limits() {
+            return;
+        }
+        let (assets, answers) = (Rc::clone(&self.assets), self.answers.clone());
+        self.limits = Some(self.operations.spawn_local(async move {
+            loop {
+                tokio::time::sleep(EVICTION_PERIOD).await;
+                if let Some(message) = assets.over_limit() {
+                    let reason = "Evicted".into();
+                    let _ = answers.send(Input::Evict { reason, message });
+                }
+            }
+        }));
     }
 
     fn create_sandbox(&mut self, attempt: u32) {
