@@ -1,0 +1,24 @@
+//! Numbers, each from a command that anybody can run (`docs/benchmarks.md` holds the last ones).
+//!
+//! | command | what it measures |
+//! |---|---|
+//! | `engine` | the engine alone, in virtual time: lifecycles a second, cost per container |
+//! | `run` | the release binary on real processes: reaction times, time above bare fork+exec, size, memory |
+//! | `peer` | the same pods under `podman kube play`, in the same run, and what it does differently |
+//! | `smoke` | all of the above in small, without judging times: for `cargo test` |
+//! | `all` | everything, as one Markdown document |
+//!
+//! What is compared is measured in turns within one run, so that a busy machine slows both sides.
+
+#![forbid(unsafe_code)]
+
+pub mod engine;
+pub mod machine;
+
+pub mod report;
+
+pub mod stats;
+
+
+
+
