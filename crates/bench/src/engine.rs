@@ -48,7 +48,8 @@ pub fn plan(kinds: impl IntoIterator<Item = (Kind, usize)>) -> Plan {
             Kind::Ephemeral => "debug",
         };
         containers.extend(
-            (0..count).map(|at| Container::new(&format!("{word}-{at:04}"), kind, "registry/image:1")),
+            (0..count)
+                .map(|at| Container::new(&format!("{word}-{at:04}"), kind, "registry/image:1")),
         );
     }
     Plan {
@@ -171,10 +172,7 @@ pub fn report(rounds: usize, round: Duration) -> Section {
     );
     let three = [
         ("3 regular containers", plan([(Kind::Regular, 3)])),
-        (
-            "init, sidecar, regular",
-            plan([(Kind::Init, 1), (Kind::Sidecar, 1), (Kind::Regular, 1)]),
-        ),
+        ("init, sidecar, regular", plan([(Kind::Init, 1), (Kind::Sidecar, 1), (Kind::Regular, 1)])),
     ];
     for (name, plan) in three {
         let rate = 1e9 / measure(&plan, Ends::AtOnce, rounds, round);

@@ -14,11 +14,11 @@
 
 pub mod engine;
 pub mod machine;
-
 pub mod report;
-
+pub mod run;
 pub mod stats;
 
-
-
-
+mod bare;
+mod manifests;
+mod memory;
+mod timeline;

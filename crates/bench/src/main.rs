@@ -2,6 +2,50 @@
 
 #![forbid(unsafe_code)]
 
-fn main() {
-    print!("{}", holdfast_bench::engine::report(5, std::time::Duration::from_millis(200)));
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use holdfast_bench::run::{Holdfast, Size};
+use holdfast_bench::{engine, machine, run};
+
+/// Measures holdfast, and prints Markdown
+#[derive(Debug, Parser)]
+#[command(name = "holdfast-bench")]
+struct Cli {
+    /// The binary to measure [default: `holdfast` beside this program]
+    #[arg(long, global = true, value_name = "FILE")]
+    holdfast: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+enum Command {
+    /// The engine in virtual time
+    Engine,
+    /// `holdfast run` on real processes
+    Run,
+    /// Everything in small, to see that the bench works
+    Smoke,
+    /// Everything
+    All,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let is = |commands: &[Command]| commands.contains(&cli.command);
+    let smoke = is(&[Command::Smoke]);
+    println!("Measured on {}; load before: {}\n", machine::describe(), machine::load());
+    if is(&[Command::Engine, Command::All, Command::Smoke]) {
+        let (rounds, round) = if smoke { (1, 1) } else { (7, 300) };
+        print!("{}", engine::report(rounds, Duration::from_millis(round)));
+    }
+    if is(&[Command::Run, Command::All, Command::Smoke]) {
+        let holdfast = Holdfast::find(cli.holdfast)?;
+        let size = if smoke { Size::SMOKE } else { Size::FULL };
+        print!("{}", run::report(&holdfast, size)?);
+    }
+    Ok(())
 }

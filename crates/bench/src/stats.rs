@@ -32,7 +32,10 @@ impl Samples {
     /// are none.
     pub fn percentile(&self, percent: f64) -> f64 {
         let rank = (percent / 100.0 * self.0.len() as f64).ceil() as usize;
-        self.0.get(rank.saturating_sub(1).min(self.0.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+        self.0
+            .get(rank.saturating_sub(1).min(self.0.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(f64::NAN)
     }
 
     /// The sample in the middle.
