@@ -19,6 +19,7 @@ pub mod caps;
 pub mod cgroup;
 pub mod clone;
 pub mod launcher;
+pub mod limits;
 pub mod mount;
 pub mod mountinfo;
 pub mod paths;

@@ -38,6 +38,7 @@ impl RunDir {
     /// EACCES and its kin; EEXIST if a run of that name is there.
     pub fn create(state: &Path, run: &str) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+        check_owner(state)?;
         let _guard = lock_state(state)?;
         let path = state.join(run);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
@@ -97,6 +98,24 @@ fn remove_run(run: &Path) -> io::Result<()> {
     }
     fs::remove_file(lock)?;
     fs::remove_dir(run)
+}
+
+/// Refuses a state directory that someone else made or may change: what we find there we would kill and
+/// remove, and in `/tmp` anyone can have been first.
+fn check_owner(state: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(state)?;
+    let problem = if meta.uid() != rustix::process::geteuid().as_raw() {
+        format!("it belongs to user {}", meta.uid())
+    } else if meta.mode() & 0o002 != 0 {
+        "everyone may write to it".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("{} is no safe place for it: {problem}", state.display()),
+    ))
 }
 
 fn lock_state(state: &Path) -> io::Result<File> {
@@ -205,6 +224,17 @@ mod tests {
         let path = alive.path().to_owned();
         alive.remove().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let state = tempfile::tempdir().unwrap();
+        fs::set_permissions(state.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = RunDir::create(state.path(), "run").unwrap_err();
+        assert!(error.to_string().contains("everyone may write"), "{error}");
+        fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        RunDir::create(state.path(), "run").unwrap();
     }
 
     #[test]

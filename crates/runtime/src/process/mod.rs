@@ -169,6 +169,7 @@ impl ProcessRuntime {
         options: ProcessOptions,
         events: UnboundedSender<RuntimeEvent>,
     ) -> Result<(Self, Vec<String>), Error> {
+        holdfast_sys::limits::raise_open_files();
         let state = Arc::new(Mutex::new(State::default()));
         let pid = launcher.pid();
         let link = Link::new(launcher, news(Arc::clone(&state), events.clone()))?;
@@ -196,7 +197,14 @@ impl ProcessRuntime {
             Network::Pod => return Err(Error::Network),
         };
         std::fs::create_dir(ready.dir.join("termination"))?;
-        let notices = ready.notices.clone();
+        let mut notices = ready.notices.clone();
+        if network.is_some() {
+            notices.push(
+                "the pods' network reaches this machine and the other pods; beyond it only what this \
+                 machine forwards and translates"
+                    .to_owned(),
+            );
+        }
         let inner = Inner {
             link,
             launcher: pid,

@@ -3,11 +3,14 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{sh, with_pod};
+use holdfast_runtime::contract::Runtime;
+
+use crate::harness::{pod, sh, with_pod};
 
 crate::tests! {
     root:
-        five_containers_of_true;
+        five_containers_of_true,
+        two_hundred_at_once;
     any:
 }
 
@@ -44,5 +47,26 @@ fn five_containers_of_true() {
         );
         // The promise is 2 ms on a quiet machine; this bound only catches a blunder.
         assert!(to_end < bare + Duration::from_millis(20), "{to_end:?} against {bare:?}");
+    });
+}
+
+/// Two hundred containers in one pod, and all of them running together.
+fn two_hundred_at_once() {
+    with_pod(async |world| {
+        let start = Instant::now();
+        for number in 1..=200 {
+            let mut config = sh(number, "");
+            config.argv = vec!["sleep".to_owned(), "1000".to_owned()];
+            world.start(config).await.unwrap();
+        }
+        let started = start.elapsed();
+        world.runtime.stop_sandbox(&pod(), 0).await;
+        for number in 1..=200 {
+            assert_eq!(world.ended(number).await.code, 137);
+        }
+        println!(
+            "200 containers: started in {started:?}, all gone after {:?}",
+            start.elapsed() - started
+        );
     });
 }

@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::process::Resource;
 
 use super::context::{Context, put};
 use super::parent::{Parent, close_on_exec, die_with};
@@ -111,6 +112,9 @@ fn prepare(birth: &Birth<'_>, parent: &Parent<'_>) -> Result<Infallible, Stop> {
     })?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     signals::reset();
+    // What the launcher raised for itself.
+    rustix::process::setrlimit(Resource::Nofile, birth.context.open_files)
+        .during(|| "cannot restore the limit of open files".to_owned())?;
     die_with(parent, libc::SIGKILL).during(|| "cannot be tied to the launcher".to_owned())?;
     if matches!(birth.kind, Kind::Probe(_)) {
         return Err(Stop::Probed);
@@ -183,7 +187,7 @@ fn drop_rights(birth: &Birth<'_>, uid: u32, gid: u32) -> Result<(), Failure> {
     }
     caps::limit_bounding(birth.caps).during(|| "cannot limit the capabilities".to_owned())?;
     if birth.context.mode != Mode::Rootless {
-        become_user(spec, uid, gid)?;
+        become_user(birth, uid, gid)?;
     }
     if spec.no_new_privs {
         rustix::thread::set_no_new_privs(true).during(|| "cannot set no_new_privs".to_owned())?;
@@ -193,9 +197,11 @@ fn drop_rights(birth: &Birth<'_>, uid: u32, gid: u32) -> Result<(), Failure> {
     caps::set(birth.caps.intersect(own)).during(|| "cannot set the capabilities".to_owned())
 }
 
-fn become_user(spec: &Spec, uid: u32, gid: u32) -> Result<(), Failure> {
+fn become_user(birth: &Birth<'_>, uid: u32, gid: u32) -> Result<(), Failure> {
+    let spec = birth.spec;
     let asked = spec.uid.is_some() || spec.gid.is_some() || !spec.groups.is_empty();
-    if !asked {
+    // A plain process nobody said anything about stays who it is, with the caller's other groups.
+    if !asked && birth.context.mode == Mode::Plain {
         return Ok(());
     }
     let may = Caps::own().unwrap_or_default().contains(Caps::SET_IDS);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Rlimit;
 
 use super::host::{self, Part};
 use super::protocol::Mode;
@@ -37,6 +38,8 @@ pub(super) struct Context {
     pub(super) caps: Caps,
     /// The launcher itself, to see whether it still lives.
     pub(super) alive: OwnedFd,
+    /// The limit of open files that containers get: the launcher's own is raised.
+    pub(super) open_files: Rlimit,
     /// `/dev/null`.
     pub(super) null: OwnedFd,
     /// The namespaces the launcher itself is in.

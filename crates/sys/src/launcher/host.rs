@@ -168,6 +168,7 @@ mod tests {
     fn in_a_user_namespace_directories_with_mounts_below_are_made_anew() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir_all(at("a/mounted")).unwrap();
         fs::create_dir_all(at("b")).unwrap();
         fs::write(at("a/file"), "").unwrap();

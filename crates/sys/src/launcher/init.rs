@@ -83,6 +83,7 @@ fn open_context(dir: RunDir, cgroup: Option<Cgroup>) -> io::Result<Context> {
             rustix::process::getpid(),
             rustix::process::PidfdFlags::empty(),
         )?,
+        open_files: crate::limits::raise_open_files(),
         null: context::open_null()?,
         own: Own::open(None, false)?,
         host: HostMounts::open()?,

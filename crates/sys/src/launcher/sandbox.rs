@@ -62,7 +62,7 @@ impl Sandbox {
         }
         let made = sandbox.fill(context, wish).map_err(fail("namespaces"));
         if let Err(failure) = made {
-            sandbox.destroy();
+            let _ = sandbox.destroy();
             return Err(failure);
         }
         Ok(sandbox)
@@ -83,8 +83,9 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Lets go of everything. Its containers must be gone.
-    pub(super) fn destroy(&mut self) {
+    /// Lets go of everything. Its containers must be gone. The answer is its cgroup if somebody in it is
+    /// still dying.
+    pub(super) fn destroy(&mut self) -> Option<Cgroup> {
         if let Some((pid, _)) = self.holder.take() {
             // Its end kills what is left in the namespace; the launcher's reaping finds it.
             signals::kill(pid, libc::SIGKILL);
@@ -93,13 +94,10 @@ impl Sandbox {
             let _ = mount::detach(&shm);
             let _ = fs::remove_dir(&shm);
         }
-        if let Some(cgroup) = &self.cgroup {
-            // Busy while the holder is dying; the run's end removes it then.
-            let _ = cgroup.remove();
-        }
         self.uts = None;
         self.ipc = None;
         self.net = None;
+        self.cgroup.take().filter(|cgroup| cgroup.remove().is_err())
     }
 }
 

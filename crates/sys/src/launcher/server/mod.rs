@@ -37,6 +37,8 @@ pub(super) struct Server {
     children: HashMap<Pid, Child>,
     /// Sandboxes being dropped, with the request to answer.
     dropping: HashMap<u64, u64>,
+    /// Cgroups of dropped sandboxes that still hold someone dying.
+    retired: Vec<Cgroup>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +93,7 @@ impl Server {
             execs: HashMap::new(),
             children: HashMap::new(),
             dropping: HashMap::new(),
+            retired: Vec::new(),
         }
     }
 
@@ -339,6 +342,7 @@ impl Server {
                 None => {}
             }
         }
+        self.retired.retain(|cgroup| cgroup.remove().is_err());
     }
 
     /// Reports the end of a container whose main process ended, once nothing else is left in it.
@@ -386,7 +390,7 @@ impl Server {
         }
         self.dropping.remove(&sandbox);
         if let Some(mut sandbox) = self.sandboxes.remove(&sandbox) {
-            sandbox.destroy();
+            self.retired.extend(sandbox.destroy());
         }
         self.send(request, Reply::Done { warnings: Vec::new() });
     }
@@ -400,7 +404,7 @@ impl Server {
             launch::kill(container.pid, container.shim, None);
         }
         for sandbox in self.sandboxes.values_mut() {
-            sandbox.destroy();
+            let _ = sandbox.destroy();
         }
         // Commands, and orphans that we adopted. Shims end by themselves when theirs have.
         let shims = self.containers.values().filter(|c| c.shim).map(|c| c.pid);
