@@ -189,14 +189,15 @@ impl ProcessRuntime {
                 return Err(failure.into());
             }
         };
-        let network = match options.network {
-            Network::Host => None,
-            Network::Pod if ready.mode == Mode::Root => {
-                Some(PodNetwork::create(&run, &options.state_dir).await?)
+        let prepared = prepare(&options, &run, &ready).await;
+        let network = match prepared {
+            Ok(network) => network,
+            Err(error) => {
+                let _ = link.ask(Request::Shutdown, Vec::new()).await;
+                Launcher::wait(pid);
+                return Err(error);
             }
-            Network::Pod => return Err(Error::Network),
         };
-        std::fs::create_dir(ready.dir.join("termination"))?;
         let mut notices = ready.notices.clone();
         if network.is_some() {
             notices.push(
@@ -246,6 +247,22 @@ impl ProcessRuntime {
                 let _ = sender.send(warning);
             }
         }
+    }
+}
+
+/// Makes what is this side's business.
+async fn prepare(
+    options: &ProcessOptions,
+    run: &str,
+    ready: &Ready,
+) -> Result<Option<PodNetwork>, Error> {
+    std::fs::create_dir(ready.dir.join("termination"))?;
+    match options.network {
+        Network::Host => Ok(None),
+        Network::Pod if ready.mode == Mode::Root => {
+            Ok(Some(PodNetwork::create(run, &options.state_dir).await?))
+        }
+        Network::Pod => Err(Error::Network),
     }
 }
 

@@ -155,14 +155,20 @@ fn rootless_refusals() {
     let launcher = holdfast_sys::launcher::fork().unwrap();
     let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     reactor.block_on(async {
+        let state = crate::harness::state_dir();
         let options = holdfast_runtime::process::ProcessOptions {
             network: Network::Pod,
-            state_dir: crate::harness::state_dir(),
+            state_dir: state.clone(),
             ..Default::default()
         };
         let (events, _keep) = tokio::sync::mpsc::unbounded_channel();
         let error = holdfast_runtime::process::ProcessRuntime::new(launcher, options, events).await;
         assert!(error.unwrap_err().to_string().contains("needs root"));
+        // Its launcher has cleaned up and is gone.
+        let left: Vec<_> =
+            std::fs::read_dir(&state).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, [".lock"]);
+        std::fs::remove_dir_all(state).unwrap();
     });
 }
 

@@ -160,6 +160,21 @@ fn a_shared_pid_namespace() {
     });
 }
 
+/// The PID-namespace holders of this test: its launcher's children of that name.
+fn holders() -> Vec<i32> {
+    let parent = |path: &std::path::Path| -> Option<String> {
+        let status = std::fs::read_to_string(path.join("status")).ok()?;
+        Some(status.lines().find_map(|line| line.strip_prefix("PPid:\t"))?.to_owned())
+    };
+    let is_holder = |path: std::path::PathBuf| -> Option<i32> {
+        let comm = std::fs::read_to_string(path.join("comm")).ok()?;
+        let launcher = std::path::Path::new("/proc").join(parent(&path)?);
+        let ours = comm == "hf-pause\n" && parent(&launcher)? == std::process::id().to_string();
+        ours.then(|| path.file_name()?.to_str()?.parse().ok())?
+    };
+    std::fs::read_dir("/proc").unwrap().filter_map(|entry| is_holder(entry.ok()?.path())).collect()
+}
+
 fn the_loss_of_a_shared_pid_namespace_is_told() {
     with(Isolation::Namespaces, Network::Host, async |world| {
         let mut config = sandbox();
@@ -170,19 +185,11 @@ fn the_loss_of_a_shared_pid_namespace_is_told() {
         world.start(victim).await.unwrap();
         world.line("up").await;
         // PID 1 is shielded from its own namespace, so the test kills it from outside.
-        let children = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-            let path = entry.unwrap().path();
-            let comm = std::fs::read_to_string(path.join("comm")).ok()?;
-            let status = std::fs::read_to_string(path.join("status")).ok()?;
-            let parent = status.lines().find_map(|l| l.strip_prefix("PPid:\t"))?.to_owned();
-            let grandparent = std::fs::read_to_string(format!("/proc/{parent}/status")).ok()?;
-            let grandparent =
-                grandparent.lines().find_map(|l| l.strip_prefix("PPid:\t"))?.to_owned();
-            (comm == "hf-pause\n" && grandparent == std::process::id().to_string())
-                .then(|| path.file_name()?.to_str()?.parse::<i32>().ok())?
-        });
-        let holder: Vec<i32> = children.collect();
-        assert_eq!(holder.len(), 1);
+        let mut holder = Vec::new();
+        while holder.is_empty() {
+            holder = holders();
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(holder[0]),
             nix::sys::signal::Signal::SIGKILL,
