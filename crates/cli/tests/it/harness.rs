@@ -1,0 +1,140 @@
+//! Runs the tests: each in a thread of its own and many at once, because most of them wait.
+//!
+//! libtest would run as many at once as there are processors, which makes a suite that mostly sleeps
+//! last for minutes on a small machine.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// What a test cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    Root,
+}
+
+#[derive(Clone, Copy)]
+pub struct Test {
+    pub name: &'static str,
+    pub run: fn(),
+    pub needs: Needs,
+}
+
+/// Lists test functions: those after `root:` need root.
+#[macro_export]
+macro_rules! tests {
+    ($($any:ident),* $(,)? $(; root: $($root:ident),* $(,)?)?) => {
+        pub const TESTS: &[$crate::harness::Test] = &[
+            $($crate::harness::Test {
+                name: concat!(module_path!(), "::", stringify!($any)),
+                run: $any,
+                needs: $crate::harness::Needs::Nothing,
+            },)*
+            $($($crate::harness::Test {
+                name: concat!(module_path!(), "::", stringify!($root)),
+                run: $root,
+                needs: $crate::harness::Needs::Root,
+            },)*)?
+        ];
+    };
+}
+
+const AT_ONCE: usize = 10;
+/// A test that takes longer is slow, and said to be.
+const SLOW: Duration = Duration::from_secs(8);
+
+thread_local! {
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    static SKIPPED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Marks this test as skipped; in CI that is a failure.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "not possible, and CI is set: {reason}");
+    SKIPPED.with_borrow_mut(|s| *s = Some(reason.to_owned()));
+}
+
+pub fn main(tests: &[Test]) -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == "--list") {
+        for test in tests {
+            println!("{}: test", short(test.name));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let wanted =
+        |test: &&Test| filters.is_empty() || filters.iter().any(|f| test.name.contains(f.as_str()));
+    let queue: VecDeque<Test> = tests.iter().filter(wanted).copied().collect();
+    println!("\nrunning {} tests, {AT_ONCE} at once", queue.len());
+    std::panic::set_hook(Box::new(|info| {
+        let text = format!("{info}\n{}", std::backtrace::Backtrace::capture());
+        PANIC.with_borrow_mut(|p| p.push_str(&text));
+    }));
+    let (queue, failures) = (Mutex::new(queue), Mutex::new(Vec::new()));
+    let counts = Mutex::new((0, 0));
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(test) = queue.lock().unwrap().pop_front() else { return };
+                    // A thread a test: what it does to its own namespaces ends with it.
+                    let (word, detail, took) =
+                        std::thread::spawn(move || one(test)).join().unwrap();
+                    let slow = if took > SLOW { ", slow" } else { "" };
+                    println!(
+                        "test {} ... {word} ({} ms{slow})",
+                        short(test.name),
+                        took.as_millis()
+                    );
+                    match word {
+                        "ok" => counts.lock().unwrap().0 += 1,
+                        "skipped" => {
+                            println!("    {detail}");
+                            counts.lock().unwrap().1 += 1;
+                        }
+                        _ => failures.lock().unwrap().push((test.name, detail)),
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    for (name, detail) in &failures {
+        println!("\n---- {} ----\n{detail}", short(name));
+    }
+    let (passed, skipped) = counts.into_inner().unwrap();
+    let took = begin.elapsed().as_secs_f64();
+    println!("\n{passed} passed, {} failed, {skipped} skipped in {took:.1} s", failures.len());
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(test: Test) -> (&'static str, String, Duration) {
+    let start = Instant::now();
+    if test.needs == Needs::Root && !is_root() && std::env::var_os("CI").is_none() {
+        return ("skipped", "it needs root".to_owned(), start.elapsed());
+    }
+    let passed = catch_unwind(AssertUnwindSafe(test.run)).is_ok();
+    let took = start.elapsed();
+    if !passed {
+        return ("FAILED", PANIC.take(), took);
+    }
+    match SKIPPED.take() {
+        Some(reason) => ("skipped", reason, took),
+        None => ("ok", String::new(), took),
+    }
+}
+
+fn short(name: &str) -> &str {
+    name.split_once("::").map_or(name, |(_, short)| short)
+}

@@ -1,0 +1,354 @@
+//! One run of the real binary: made, watched, and what came of it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No test has to wait longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The binary under test.
+pub const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
+
+/// A run that has not begun.
+pub struct Run {
+    pub dir: Arc<TempDir>,
+    command: Vec<String>,
+    args: Vec<String>,
+    cwd: Option<PathBuf>,
+    env: Vec<(String, String)>,
+}
+
+impl Run {
+    /// `holdfast run` of these objects; `{DIR}` in them stands for a directory of the test's own.
+    pub fn of(objects: &[Value]) -> Self {
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+        Self::text("manifest.json", &list.to_string())
+    }
+
+    /// `holdfast run` of a file with this text.
+    pub fn text(name: &str, text: &str) -> Self {
+        let run = Self::bare();
+        let file = run.dir.path().join(name);
+        let text = text.replace("{DIR}", run.dir.path().to_str().unwrap());
+        std::fs::write(&file, text).unwrap();
+        run.arg(file.to_str().unwrap())
+    }
+
+    /// `holdfast run` of a file that is there.
+    pub fn file(path: &Path) -> Self {
+        Self::bare().arg(path.to_str().unwrap())
+    }
+
+    /// `holdfast run` with nothing but a state directory.
+    pub fn bare() -> Self {
+        let dir = Arc::new(tempfile::Builder::new().prefix("holdfast-it-").tempdir().unwrap());
+        // Containers of any user write their log here.
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(dir.path(), mode.clone()).unwrap();
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        std::fs::set_permissions(dir.path().join("log"), mode).unwrap();
+        let state = dir.path().join("state").to_str().unwrap().to_owned();
+        let command = vec![HOLDFAST.to_owned(), "run".to_owned()];
+        let args = vec!["--state-dir".to_owned(), state];
+        Self { dir, command, args, cwd: None, env: Vec::new() }
+    }
+
+    /// More arguments, split at blanks; `{DIR}` is replaced.
+    pub fn args(mut self, text: &str) -> Self {
+        let dir = self.dir.path().to_str().unwrap().to_owned();
+        self.args.extend(text.split_whitespace().map(|arg| arg.replace("{DIR}", &dir)));
+        self
+    }
+
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    pub fn cwd(mut self, path: &Path) -> Self {
+        self.cwd = Some(path.to_owned());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs under another program, with a copy of the binary that anyone may execute.
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        let copy = self.dir.path().join("holdfast");
+        if std::fs::hard_link(HOLDFAST, &copy).is_err() {
+            std::fs::copy(HOLDFAST, &copy).unwrap();
+        }
+        self.command[0] = copy.to_str().unwrap().to_owned();
+        self.command.splice(0..0, wrapper.iter().map(|&w| w.to_owned()));
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file into the test's directory.
+    pub fn with_file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.path(name), text).unwrap();
+        self
+    }
+
+    /// The command, for those who want to start it in their own way.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]).args(&self.args).stdin(Stdio::null());
+        command.current_dir(self.cwd.as_deref().unwrap_or(self.dir.path()));
+        command.envs(self.env.iter().map(|(n, v)| (n, v)));
+        command.env_remove("HOLDFAST_STATE_DIR");
+        command
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Live {
+        let mut command = self.command();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = Lines::read(child.stdout.take().unwrap());
+        let err = Lines::read(child.stderr.take().unwrap());
+        Live { child, out, err, begin: Instant::now(), dir: self.dir }
+    }
+
+    /// Runs it to its end.
+    pub fn done(self) -> Done {
+        self.start().done()
+    }
+}
+
+/// The lines that a stream has given so far.
+#[derive(Clone)]
+struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+
+impl Lines {
+    fn read(stream: impl Read + Send + 'static) -> Self {
+        let lines = Self(Arc::default());
+        let shared = lines.clone();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+                line.clear();
+                shared.0.0.lock().unwrap().0.push(text);
+                shared.0.1.notify_all();
+            }
+            shared.0.0.lock().unwrap().1 = true;
+            shared.0.1.notify_all();
+        });
+        lines
+    }
+
+    /// Waits until a line fulfils the test, or the stream ends.
+    fn wait(&self, what: &str, test: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut guard = self.0.0.lock().unwrap();
+        loop {
+            if let Some(line) = guard.0.iter().find(|line| test(line)) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!guard.1 && !left.is_zero(), "no line with {what:?} came:\n{:#?}", guard.0);
+            guard = self.0.1.wait_timeout(guard, left).unwrap().0;
+        }
+    }
+
+    fn all(&self) -> Vec<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut guard = self.0.0.lock().unwrap();
+        while !guard.1 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "somebody keeps the stream open; so far:\n{:#?}", guard.0);
+            guard = self.0.1.wait_timeout(guard, left).unwrap().0;
+        }
+        guard.0.clone()
+    }
+}
+
+/// A run that is under way.
+pub struct Live {
+    pub child: Child,
+    out: Lines,
+    err: Lines,
+    begin: Instant,
+    pub dir: Arc<TempDir>,
+}
+
+impl Live {
+    /// Waits for a line on stderr that contains this.
+    pub fn err(&self, text: &str) -> String {
+        self.err.wait(text, |line| line.contains(text))
+    }
+
+    /// Waits for a line on stdout that contains this.
+    pub fn out(&self, text: &str) -> String {
+        self.out.wait(text, |line| line.contains(text))
+    }
+
+    /// Waits for a line on stdout that fulfils this.
+    pub fn out_where(&self, what: &str, test: impl Fn(&str) -> bool) -> String {
+        self.out.wait(what, test)
+    }
+
+    /// Waits for a row with this READY and STATUS.
+    pub fn row(&self, ready_status: &str) -> String {
+        self.out.wait(ready_status, |line| {
+            let cells: Vec<&str> = line.split_whitespace().collect();
+            cells.len() > 2 && format!("{} {}", cells[1], cells[2]) == ready_status
+        })
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Waits for its end.
+    pub fn done(mut self) -> Done {
+        let deadline = self.begin + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() > deadline => {
+                    let _ = self.child.kill();
+                    let (out, err) = (self.out.0.0.lock().unwrap(), self.err.0.0.lock().unwrap());
+                    panic!("still running after {PATIENCE:?}\n{:#?}\n{:#?}", out.0, err.0);
+                }
+                None => std::thread::sleep(Duration::from_millis(3)),
+            }
+        };
+        let took = self.begin.elapsed();
+        let code = status.code().unwrap_or_else(|| -status.signal().unwrap_or(0));
+        let (out, err) = (self.out.all(), self.err.all());
+        Done { code, out, err, took, dir: Arc::clone(&self.dir) }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Done {
+    /// Exit code, or the negated number of the signal.
+    pub code: i32,
+    pub out: Vec<String>,
+    pub err: Vec<String>,
+    pub took: Duration,
+    pub dir: Arc<TempDir>,
+}
+
+impl Done {
+    /// Fails unless the run ended with this code.
+    #[track_caller]
+    pub fn code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "wrong exit code\n{self:#?}");
+        self
+    }
+
+    /// READY and STATUS of the rows of pods whose name begins with this, equal neighbours once.
+    pub fn rows(&self, pod: &str) -> Vec<String> {
+        let mut rows: Vec<String> = Vec::new();
+        for line in self.out.iter().skip(1).filter(|line| line.starts_with(pod)) {
+            let mut cells = line.split_whitespace().skip(1);
+            rows.push([cells.next().unwrap(), cells.next().unwrap()].join(" "));
+        }
+        rows.dedup();
+        rows
+    }
+
+    /// What a container wrote, from stderr.
+    pub fn written(&self, pod: &str, container: &str) -> Vec<&str> {
+        let prefix = format!("[{pod}/{container}] ");
+        self.err.iter().filter_map(|line| line.strip_prefix(&prefix)).collect()
+    }
+
+    /// Whether a line of stderr contains this.
+    pub fn said(&self, text: &str) -> bool {
+        self.err.iter().any(|line| line.contains(text))
+    }
+
+    /// The lines that containers wrote to the log they share.
+    pub fn log(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("log/log")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Fails unless these lines are in the shared log in this order, others between them or not.
+    #[track_caller]
+    pub fn logged_in_order(&self, lines: &[&str]) {
+        let log = self.log();
+        let mut rest = log.iter();
+        for line in lines {
+            assert!(
+                rest.any(|l| l == line),
+                "{line:?} is missing or too early in {log:?}\n{self:#?}"
+            );
+        }
+    }
+
+    /// The watch events of `-o jsonl`.
+    pub fn events(&self) -> Vec<Value> {
+        let parse =
+            |line: &String| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        self.out.iter().map(parse).collect()
+    }
+
+    /// The document of `-o json`.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out.join("\n")).unwrap()
+    }
+
+    /// The marks of `--timeline {DIR}/timeline.json`.
+    pub fn timeline(&self) -> Vec<Mark> {
+        let text = std::fs::read_to_string(self.path("timeline.json")).unwrap();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(document["version"], 1);
+        let marks = document["marks"].as_array().unwrap();
+        marks
+            .iter()
+            .map(|m| Mark {
+                at: m["at"].as_f64().unwrap(),
+                container: m["container"].as_str().unwrap_or_default().to_owned(),
+                step: m["step"].as_str().unwrap().to_owned(),
+                all: m.clone(),
+            })
+            .collect()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// One mark of a timeline.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// Seconds since the start.
+    pub at: f64,
+    pub container: String,
+    pub step: String,
+    pub all: Value,
+}
