@@ -14,11 +14,14 @@
 
 pub mod engine;
 pub mod machine;
+pub mod peer;
 pub mod report;
 pub mod run;
 pub mod stats;
 
 mod bare;
+mod cases;
 mod manifests;
 mod memory;
+mod podman;
 mod timeline;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use holdfast_bench::run::{Holdfast, Size};
-use holdfast_bench::{engine, machine, run};
+use holdfast_bench::{engine, machine, peer, run};
 
 /// Measures holdfast, and prints Markdown
 #[derive(Debug, Parser)]
@@ -27,7 +27,9 @@ enum Command {
     Engine,
     /// `holdfast run` on real processes
     Run,
-    /// Everything in small, to see that the bench works
+    /// The same pods under `podman kube play`
+    Peer,
+    /// Everything but the peer, in small, to see that the bench works
     Smoke,
     /// Everything
     All,
@@ -42,10 +44,16 @@ fn main() -> Result<()> {
         let (rounds, round) = if smoke { (1, 1) } else { (7, 300) };
         print!("{}", engine::report(rounds, Duration::from_millis(round)));
     }
+    if is(&[Command::Engine]) {
+        return Ok(());
+    }
+    let holdfast = Holdfast::find(cli.holdfast)?;
     if is(&[Command::Run, Command::All, Command::Smoke]) {
-        let holdfast = Holdfast::find(cli.holdfast)?;
         let size = if smoke { Size::SMOKE } else { Size::FULL };
         print!("{}", run::report(&holdfast, size)?);
+    }
+    if is(&[Command::Peer, Command::All]) {
+        print!("{}", peer::report(&holdfast, 10)?);
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::manifests::{self, TRUE, container, containers, file, pod, sidecar};
+use crate::manifests::{TRUE, container, containers, file, pod, sidecar};
 use crate::report::{Row, Section};
 use crate::stats::Samples;
 use crate::{bare, memory, timeline};
@@ -74,6 +74,11 @@ impl Holdfast {
         &self.binary
     }
 
+    /// The directory for files.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Writes the manifest.
     pub(crate) fn write(&self, name: &str, objects: &[Value]) -> Result<PathBuf> {
         let path = self.dir.path().join(name);
@@ -110,9 +115,10 @@ impl Holdfast {
     }
 
     /// Runs the file, and returns what happened when.
-    fn marks(&self, manifest: &Path) -> Result<Vec<timeline::Mark>> {
+    pub(crate) fn marks(&self, manifest: &Path, options: &[&str]) -> Result<Vec<timeline::Mark>> {
         let path = self.dir.path().join("timeline.json");
-        self.run(manifest, &["--timeline", &path.to_string_lossy()])?;
+        let path_text = path.to_string_lossy();
+        self.run(manifest, &[&["--timeline", &path_text], options].concat())?;
         timeline::read(&path)
     }
 }
@@ -146,10 +152,10 @@ fn reactions(holdfast: &Holdfast, size: Size, section: &mut Section) -> Result<(
         .write("chain.yaml", &[pod("chain", chain, vec![container("app", HOST, &TRUE)])])?;
     let (mut exits, mut probes) = (Vec::new(), Vec::new());
     for _ in 0..size.rounds.div_ceil(2) {
-        let gaps = timeline::gaps(&holdfast.marks(&steps)?, timeline::ended);
+        let gaps = timeline::gaps(&holdfast.marks(&steps, &[])?, timeline::ended);
         ensure!(gaps.len() == size.steps, "{} starts followed {} ends", gaps.len(), size.steps);
         exits.extend(gaps);
-        let gaps = timeline::gaps(&holdfast.marks(&chain)?, timeline::passed);
+        let gaps = timeline::gaps(&holdfast.marks(&chain, &[])?, timeline::passed);
         ensure!(
             gaps.len() == size.sidecars,
             "{} starts followed {} probes",
@@ -297,17 +303,6 @@ impl Drop for Ended {
     }
 }
 
-fn millis(d: Duration) -> f64 {
+pub(crate) fn millis(d: Duration) -> f64 {
     d.as_secs_f64() * 1e3
-}
-
-/// The pods that holdfast and its peer both run: name, manifest.
-pub(crate) fn compared(image: &str, true_command: &[&str]) -> [(&'static str, Value); 3] {
-    let apps = |count| manifests::containers("app", count, image, true_command);
-    let inits = |count| manifests::containers("init", count, image, true_command);
-    [
-        ("1 container", pod("single", vec![], apps(1))),
-        ("5 containers", pod("five", vec![], apps(5))),
-        ("5 init containers, 1 container", pod("inits", inits(5), apps(1))),
-    ]
 }
