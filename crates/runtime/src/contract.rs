@@ -160,7 +160,8 @@ pub struct Mount {
 /// What a [`Mount`] shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSource {
-    /// A file or directory of the host, bound by its inode.
+    /// A file or directory of the host, bound by its inode. The path has no symbolic links: one that
+    /// appears in it before the mount is made is refused.
     Bind(PathBuf),
     /// A new memory file system with at most this many bytes.
     Tmpfs(Option<u64>),

@@ -73,6 +73,16 @@ pub fn open(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     Ok(openat2(root, relative, OFlags::PATH | OFlags::CLOEXEC, stay)?)
 }
 
+/// Opens (`O_PATH`) a path of the host that has no symbolic link in it: one that somebody put there
+/// since it was looked up is refused, so that a container cannot redirect the mounts of its siblings.
+///
+/// # Errors
+/// ELOOP for a link, ENOENT and its kin.
+pub fn open_canonical(path: &Path) -> io::Result<OwnedFd> {
+    let strict = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(rustix::fs::CWD, path, OFlags::PATH | OFlags::CLOEXEC, strict)?)
+}
+
 /// `openat2` without its spurious EAGAIN, which it gives while anything is renamed or mounted.
 fn openat2(
     at: BorrowedFd<'_>,

@@ -16,7 +16,7 @@ use crate::caps::Caps;
 use crate::cgroup::Cgroup;
 use crate::clone::{Cloned, Pid, clone3, exit_now};
 use crate::rundir::RunDir;
-use crate::{mount, mountinfo, signals};
+use crate::{mount, mountinfo, paths, signals};
 
 /// The launcher's standing.
 #[derive(Debug)]
@@ -95,7 +95,8 @@ impl Own {
             return Err(io::Error::from(io::ErrorKind::PermissionDenied));
         };
         setns(host, CloneFlags::CLONE_NEWNS)?;
-        let result = mount::clone_tree(path, true);
+        let result =
+            paths::open_canonical(path).and_then(|at| mount::clone_tree_at(at.as_fd(), true));
         come_back(&self.mounts, CloneFlags::CLONE_NEWNS);
         result
     }

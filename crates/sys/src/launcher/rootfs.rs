@@ -66,7 +66,7 @@ pub(super) fn open_sources(context: &Context, mounts: &[MountSpec]) -> Result<So
         let tree = if both {
             context.own.clone_from_host(source)
         } else {
-            mount::clone_tree(source, true)
+            paths::open_canonical(source).and_then(|at| mount::clone_tree_at(at.as_fd(), true))
         };
         tree.map(Some)
             .map_err(|error| Failure::run(format!("{}: {}", mounting(spec), words(&error))))
