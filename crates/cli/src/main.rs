@@ -1,5 +1,7 @@
 //! The `holdfast` binary: see the library of the same crate.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
