@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use holdfast_lifecycle::columns::{self, Meta};
 use holdfast_lifecycle::status::InstanceId;
-use holdfast_lifecycle::{ContainerId, Input, Lifecycle, Options, Phase, Plan, PodStatus};
+use holdfast_lifecycle::{
+    ContainerId, HookKind, Input, Lifecycle, Options, Phase, Plan, PodStatus,
+};
 use holdfast_manifest::object::container::Container;
 use holdfast_manifest::object::pod::Pod;
 use tokio::sync::mpsc;
@@ -108,7 +110,9 @@ pub struct Driver<R> {
     next_found: u64,
     messages: mpsc::UnboundedReceiver<Message>,
     operations: JoinSet<()>,
-    /// Probes and hooks of each run, to be dropped when it ends.
+    /// Hooks that run.
+    hooks: Vec<(InstanceId, HookKind, AbortHandle)>,
+    /// Probes of each run, to be dropped when it ends.
     watchers: HashMap<InstanceId, Vec<AbortHandle>>,
     /// Container and restart count of each run.
     runs: HashMap<InstanceId, (ContainerId, u32)>,
@@ -153,6 +157,7 @@ impl<R: Runtime + 'static> Driver<R> {
             next_found: first_instance + (1 << 31),
             messages,
             operations: JoinSet::new(),
+            hooks: Vec::new(),
             watchers: HashMap::new(),
             runs: HashMap::new(),
             announced: false,
@@ -205,7 +210,10 @@ impl<R: Runtime + 'static> Driver<R> {
                 self.deletion = Some((since, grace.as_secs()));
                 self.feed(Input::Delete { grace: Some(grace) });
             }
-            Command::Kill => self.kill_all(false),
+            Command::Kill => {
+                self.kill_all(false);
+                self.abort_hooks();
+            }
             Command::Gate { name, value } => self.feed(Input::GateSet { gate: name, value }),
             Command::Fault(fault) => self.fault(&fault),
         }

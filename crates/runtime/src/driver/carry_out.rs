@@ -92,6 +92,7 @@ impl<R: Runtime + 'static> Driver<R> {
                 }
             }
             Input::HookDone { instance, hook, .. } => {
+                self.hooks.retain(|(i, h, _)| (i, h) != (instance, hook));
                 if let Some(&(id, run)) = self.runs.get(instance) {
                     let word = match hook {
                         HookKind::PostStart => "postStart ended",
@@ -233,7 +234,7 @@ impl<R: Runtime + 'static> Driver<R> {
         let (env, answers, target) = (Rc::clone(&self.env), self.answers.clone(), self.target());
         let (pod, name) = (Rc::clone(&self.pod), spec.name.clone());
         let notices = self.env.notices.clone();
-        self.operations.spawn_local(async move {
+        let task = self.operations.spawn_local(async move {
             let meta = &pod.metadata;
             let owner = hook::Owner {
                 namespace: &meta.namespace,
@@ -259,6 +260,15 @@ impl<R: Runtime + 'static> Driver<R> {
             };
             let _ = answers.send(Input::HookDone { instance, hook: kind, result });
         });
+        self.hooks.push((instance, kind, task));
+    }
+
+    /// Ends every hook that runs: someone wants the pod gone at once.
+    pub(super) fn abort_hooks(&mut self) {
+        for (instance, hook, task) in std::mem::take(&mut self.hooks) {
+            task.abort();
+            self.feed(Input::HookDone { instance, hook, result: Err("killed".into()) });
+        }
     }
 
     /// SIGKILL to every container of the pod.
