@@ -62,7 +62,7 @@ impl Report {
     pub(super) fn new(args: &RunArgs, clock: &Clock, node: &Node, objects: &[Object]) -> Self {
         let on_terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
         let live = (args.output == Format::Table && on_terminal).then(Live::default);
-        let pods = objects.iter().filter(|o| matches!(o, Object::Pod(_))).count();
+        let pods = objects.iter().map(own_pods).sum();
         let jobs = has(objects, |o| matches!(o, Object::Job(_) | Object::CronJob(_)));
         let timeline = args.timeline.clone().map(|path| (path, Timeline::new(clock.origin())));
         Self {
@@ -233,9 +233,9 @@ impl Report {
         }
         match until {
             Until::Ready => {
-                let mut alive =
-                    self.pods.values().filter(|p| p.kind != ChangeKind::Deleted).peekable();
-                alive.peek().is_some() && alive.all(|p| p.status.is_true(&ConditionKind::Ready))
+                let alive = || self.pods.values().filter(|p| p.kind != ChangeKind::Deleted);
+                alive().count() >= pods.max(1)
+                    && alive().all(|p| p.status.is_true(&ConditionKind::Ready))
             }
             Until::Complete => {
                 let own = |p: &&PodChange| p.pod.metadata.owner_references.is_empty();
@@ -283,6 +283,18 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// How many pods an object has from the first moment on, although a StatefulSet makes them one by one.
+fn own_pods(object: &Object) -> usize {
+    let replicas = match object {
+        Object::Pod(_) | Object::DaemonSet(_) => return 1,
+        Object::Deployment(o) => o.spec.replicas,
+        Object::ReplicaSet(o) => o.spec.replicas,
+        Object::StatefulSet(o) => o.spec.replicas,
+        _ => return 0,
+    };
+    replicas.map_or(1, |n| usize::try_from(n).unwrap_or(0))
 }
 
 /// Columns and rows.

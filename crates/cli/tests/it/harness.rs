@@ -77,8 +77,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
     let queue: VecDeque<Test> = tests.iter().filter(wanted).copied().collect();
     println!("\nrunning {} tests, {AT_ONCE} at once", queue.len());
     std::panic::set_hook(Box::new(|info| {
-        let text = format!("{info}\n{}", std::backtrace::Backtrace::capture());
-        PANIC.with_borrow_mut(|p| p.push_str(&text));
+        PANIC.with_borrow_mut(|p| p.push_str(&info.to_string()));
     }));
     let (queue, failures) = (Mutex::new(queue), Mutex::new(Vec::new()));
     let counts = Mutex::new((0, 0));

@@ -8,8 +8,35 @@ mod harness;
 mod objects;
 mod run;
 
+mod bad_input;
+mod config;
 mod cronjobs;
+mod ending;
+mod examples;
+mod images;
+mod inits;
+mod isolation;
+mod killing;
+mod output;
+mod sidecars;
+mod size;
 
 fn main() -> std::process::ExitCode {
-    harness::main(&[cronjobs::TESTS].concat())
+    harness::main(
+        &[
+            cronjobs::TESTS,
+            bad_input::TESTS,
+            config::TESTS,
+            ending::TESTS,
+            killing::TESTS,
+            output::TESTS,
+            size::TESTS,
+            examples::TESTS,
+            images::TESTS,
+            inits::TESTS,
+            isolation::TESTS,
+            sidecars::TESTS,
+        ]
+        .concat(),
+    )
 }

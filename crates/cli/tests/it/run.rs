@@ -23,7 +23,6 @@ pub struct Run {
     pub dir: Arc<TempDir>,
     command: Vec<String>,
     args: Vec<String>,
-    cwd: Option<PathBuf>,
     env: Vec<(String, String)>,
 }
 
@@ -60,7 +59,7 @@ impl Run {
         let state = dir.path().join("state").to_str().unwrap().to_owned();
         let command = vec![HOLDFAST.to_owned(), "run".to_owned()];
         let args = vec!["--state-dir".to_owned(), state];
-        Self { dir, command, args, cwd: None, env: Vec::new() }
+        Self { dir, command, args, env: Vec::new() }
     }
 
     /// More arguments, split at blanks; `{DIR}` is replaced.
@@ -75,8 +74,9 @@ impl Run {
         self
     }
 
-    pub fn cwd(mut self, path: &Path) -> Self {
-        self.cwd = Some(path.to_owned());
+    /// Another state directory than the test's own.
+    pub fn state_dir(mut self, path: &Path) -> Self {
+        self.args[1] = path.to_str().unwrap().to_owned();
         self
     }
 
@@ -110,7 +110,7 @@ impl Run {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).args(&self.args).stdin(Stdio::null());
-        command.current_dir(self.cwd.as_deref().unwrap_or(self.dir.path()));
+        command.current_dir(self.dir.path());
         command.envs(self.env.iter().map(|(n, v)| (n, v)));
         command.env_remove("HOLDFAST_STATE_DIR");
         command
@@ -133,7 +133,14 @@ impl Run {
 
 /// The lines that a stream has given so far.
 #[derive(Clone)]
-struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+struct Lines(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// The lines, and whether the stream has ended.
+    lines: Mutex<(Vec<String>, bool)>,
+    more: Condvar,
+}
 
 impl Lines {
     fn read(stream: impl Read + Send + 'static) -> Self {
@@ -145,11 +152,11 @@ impl Lines {
             while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
                 let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
                 line.clear();
-                shared.0.0.lock().unwrap().0.push(text);
-                shared.0.1.notify_all();
+                shared.0.lines.lock().unwrap().0.push(text);
+                shared.0.more.notify_all();
             }
-            shared.0.0.lock().unwrap().1 = true;
-            shared.0.1.notify_all();
+            shared.0.lines.lock().unwrap().1 = true;
+            shared.0.more.notify_all();
         });
         lines
     }
@@ -157,24 +164,24 @@ impl Lines {
     /// Waits until a line fulfils the test, or the stream ends.
     fn wait(&self, what: &str, test: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
-        let mut guard = self.0.0.lock().unwrap();
+        let mut guard = self.0.lines.lock().unwrap();
         loop {
             if let Some(line) = guard.0.iter().find(|line| test(line)) {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!guard.1 && !left.is_zero(), "no line with {what:?} came:\n{:#?}", guard.0);
-            guard = self.0.1.wait_timeout(guard, left).unwrap().0;
+            guard = self.0.more.wait_timeout(guard, left).unwrap().0;
         }
     }
 
     fn all(&self) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
-        let mut guard = self.0.0.lock().unwrap();
+        let mut guard = self.0.lines.lock().unwrap();
         while !guard.1 {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "somebody keeps the stream open; so far:\n{:#?}", guard.0);
-            guard = self.0.1.wait_timeout(guard, left).unwrap().0;
+            guard = self.0.more.wait_timeout(guard, left).unwrap().0;
         }
         guard.0.clone()
     }
@@ -217,10 +224,6 @@ impl Live {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     /// Waits for its end.
     pub fn done(mut self) -> Done {
         let deadline = self.begin + PATIENCE;
@@ -229,7 +232,8 @@ impl Live {
                 Some(status) => break status,
                 None if Instant::now() > deadline => {
                     let _ = self.child.kill();
-                    let (out, err) = (self.out.0.0.lock().unwrap(), self.err.0.0.lock().unwrap());
+                    let (out, err) =
+                        (self.out.0.lines.lock().unwrap(), self.err.0.lines.lock().unwrap());
                     panic!("still running after {PATIENCE:?}\n{:#?}\n{:#?}", out.0, err.0);
                 }
                 None => std::thread::sleep(Duration::from_millis(3)),

@@ -1,0 +1,133 @@
+//! Every manifest of `examples/` does what its comment says.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::run::Run;
+
+crate::tests! {
+    order,
+    sidecar_stop_order,
+    retry,
+    job_indexed,
+    deployment,
+    config,
+    docker_restart,
+    no_example_is_forgotten,
+}
+
+/// The examples that have a test here; those in `cronjobs` are in the module of that name.
+const TESTED: &[&str] = &[
+    "config.yaml",
+    "deployment.yaml",
+    "init-order-lost.yaml",
+    "job-indexed.yaml",
+    "order.yaml",
+    "retry.yaml",
+    "sidecar-stop-order.yaml",
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+fn example(name: &str) -> Run {
+    assert!(TESTED.contains(&name));
+    Run::file(&folder().join(name))
+}
+
+fn no_example_is_forgotten() {
+    let mut files: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".yaml"))
+        .collect();
+    files.sort();
+    assert_eq!(files, TESTED);
+}
+
+/// The container output on stderr, without the prefix of the pod.
+fn lines(done: &crate::run::Done) -> Vec<String> {
+    let line = |l: &String| Some(l.strip_prefix('[')?.split_once('/')?.1.replacen(']', ":", 1));
+    done.err.iter().filter_map(line).collect()
+}
+
+fn order() {
+    let done = example("order.yaml").done().code(0);
+    let expected = [
+        "migrate: creating the tables",
+        "migrate: done",
+        "proxy: starting, not ready yet",
+        "proxy: ready",
+        "app: the tables are there, the proxy answers: working",
+        "app: done",
+        "proxy: told to stop; the app is gone",
+    ];
+    assert_eq!(lines(&done), expected, "{done:#?}");
+    let rows = done.rows("order");
+    let expected = [
+        "0/2 Pending",
+        "0/2 Init:0/2",
+        "0/2 Init:1/2",
+        "1/2 PodInitializing",
+        "2/2 Running",
+        "1/2 Completed",
+        "0/2 Completed",
+    ];
+    assert_eq!(rows, expected);
+    assert!(done.took < Duration::from_secs(6), "{:?}", done.took);
+}
+
+fn sidecar_stop_order() {
+    let done = example("sidecar-stop-order.yaml").done().code(0);
+    let lines = lines(&done);
+    let stops = ["app: last request served", "mesh: stopped", "logs: stopped", "secrets: stopped"];
+    assert_eq!(lines[lines.len() - 4..], stops, "{done:#?}");
+    assert_eq!(done.rows("stop-order").last().unwrap(), "0/4 Completed");
+}
+
+fn retry() {
+    let done = example("retry.yaml").args("--timeout 2s").done().code(124);
+    let rows = done.rows("retry");
+    assert!(rows.contains(&"0/1 Init:CrashLoopBackOff".to_owned()), "{rows:?}");
+    assert_eq!(lines(&done).len(), 2, "{done:#?}");
+}
+
+/// Given its time, it succeeds.
+fn docker_restart() {
+    let plain = example("init-order-lost.yaml").done().code(0);
+    assert_eq!(
+        lines(&plain),
+        ["prepare: preparing", "prepare: prepared", "app: found what was prepared"]
+    );
+    let broken =
+        example("init-order-lost.yaml").args("--fault daemon-restart@1500ms").done().code(1);
+    assert!(lines(&broken).contains(&"app: nothing is prepared!".to_owned()), "{broken:#?}");
+}
+
+fn job_indexed() {
+    let done = example("job-indexed.yaml").done().code(0);
+    let mut lines = lines(&done);
+    lines.sort();
+    assert_eq!(
+        lines,
+        ["worker: part 0 of 3", "worker: part 1 of 3", "worker: part 2 of 3"],
+        "{done:#?}"
+    );
+}
+
+fn deployment() {
+    let done = example("deployment.yaml").args("--for condition=Ready").done().code(0);
+    let ready = done.out.iter().filter(|l| l.contains("1/1     Running"));
+    assert!(ready.count() >= 2, "{done:#?}");
+}
+
+fn config() {
+    let done = example("config.yaml").done().code(0);
+    let expected = [
+        "app: hello from config on port 8080",
+        "app: greeting file: good morning",
+        "app: token has 6 letters",
+    ];
+    assert_eq!(lines(&done), expected, "{done:#?}");
+}

@@ -1,0 +1,253 @@
+//! What is printed: rows, watch events, final objects, timelines, container output.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::objects::{With, c, pod, server, sidecar};
+use crate::run::{Done, Run};
+
+crate::tests! {
+    rows_of_a_pod,
+    container_output_has_a_prefix,
+    watch_events,
+    watch_events_while_stopping,
+    final_objects,
+    a_timeline_explains_every_start,
+    a_timeline_that_cannot_be_written_is_an_error,
+    a_closed_stdout_does_not_break_the_run,
+    a_closed_stderr_does_not_break_the_run,
+    standard_input,
+    termination_messages,
+}
+
+fn three() -> Value {
+    let ready = c("proxy", "trap 'exit 0' TERM; sleep 0.2; : > /log/ready; sleep 1000 & wait").with(json!({
+        "restartPolicy": "Always",
+        "startupProbe": { "exec": { "command": ["test", "-e", "/log/ready"] }, "periodSeconds": 1 },
+    }));
+    let inits = vec![c("init", "echo from init"), ready];
+    pod("three", "Never", inits, vec![c("app", "echo one; echo two >&2; sleep 0.3; exit 0")])
+}
+
+fn rows_of_a_pod() {
+    let done = Run::of(&[three()]).done().code(0);
+    assert_eq!(done.out[0], "NAME    READY   STATUS              RESTARTS   AGE");
+    let expected = [
+        "0/2 Pending",
+        "0/2 Init:0/2",
+        "0/2 Init:1/2",
+        "1/2 PodInitializing",
+        "2/2 Running",
+        "1/2 Completed",
+        "0/2 Completed",
+    ];
+    assert_eq!(done.rows("three"), expected);
+    for line in &done.out {
+        assert_eq!(line.split_whitespace().count(), 5, "{line:?}");
+        assert!(!line.contains('\x1b'), "colours in a pipe: {line:?}");
+    }
+}
+
+fn container_output_has_a_prefix() {
+    let app = c(
+        "app",
+        r#"printf 'a\tb\n'; printf 'odd \033[2Jclear \377\n'; printf 'no end'; echo; head -c 40000 /dev/zero | tr '\0' x; echo; echo last"#,
+    );
+    let done = Run::of(&[pod("out", "Never", vec![], vec![app])]).done().code(0);
+    let lines = done.written("out", "app");
+    assert_eq!(lines[..3], ["a\tb", "odd clear \u{fffd}", "no end"], "{lines:?}");
+    assert_eq!(lines.last(), Some(&"last"));
+    let long: usize = lines[3..lines.len() - 1].iter().map(|l| l.len()).sum();
+    assert_eq!(long, 40_000);
+    assert!(done.out.iter().all(|l| !l.contains("last")), "output of containers on stdout");
+}
+
+/// What has to be true of every series of watch events.
+fn check_watch(done: &Done) -> Vec<Value> {
+    let events = done.events();
+    assert_eq!(events[0]["type"], "ADDED");
+    let added = events.iter().filter(|e| e["type"] == "ADDED");
+    let names: Vec<&Value> = added.map(|e| &e["object"]["metadata"]["uid"]).collect();
+    assert!(names.iter().all(|n| names.iter().filter(|m| m == &n).count() == 1), "added twice");
+    let mut restarts = 0;
+    for event in &events {
+        let object = &event["object"];
+        assert!(
+            matches!(event["type"].as_str(), Some("ADDED" | "MODIFIED" | "DELETED")),
+            "{event}"
+        );
+        assert_eq!((&object["kind"], &object["apiVersion"]), (&json!("Pod"), &json!("v1")));
+        let (meta, spec, status) = (&object["metadata"], &object["spec"], &object["status"]);
+        assert!(meta["uid"].as_str().unwrap().len() == 36, "{meta}");
+        assert_eq!(meta["namespace"], "default");
+        assert!(meta["creationTimestamp"].as_str().unwrap().ends_with('Z'));
+        assert!(spec["containers"].is_array() && spec["nodeName"].is_string(), "{spec}");
+        assert_eq!(spec["terminationGracePeriodSeconds"], 5);
+        assert!(status["phase"].is_string() && status["qosClass"] == "BestEffort", "{status}");
+        for condition in status["conditions"].as_array().into_iter().flatten() {
+            assert!(condition["lastTransitionTime"].as_str().unwrap().ends_with('Z'));
+            assert!(matches!(condition["status"].as_str(), Some("True" | "False")), "{condition}");
+        }
+        for container in status["containerStatuses"].as_array().into_iter().flatten() {
+            let state = container["state"].as_object().unwrap();
+            assert_eq!(state.len(), 1, "{container:#}");
+            let count = container["restartCount"].as_u64().unwrap();
+            assert!(count >= restarts, "restartCount went back");
+            restarts = count;
+        }
+    }
+    events
+}
+
+fn watch_events() {
+    let done = Run::of(&[three()]).args("-o jsonl").done().code(0);
+    let events = check_watch(&done);
+    let phases: Vec<&str> =
+        events.iter().map(|e| e["object"]["status"]["phase"].as_str().unwrap()).collect();
+    let mut distinct = phases.clone();
+    distinct.dedup();
+    assert_eq!(distinct, ["Pending", "Running", "Succeeded"]);
+    let condition = |event: &Value, kind: &str| {
+        let list = event["object"]["status"]["conditions"].as_array().unwrap().clone();
+        list.iter().find(|c| c["type"] == kind).map(|c| c["status"] == "True")
+    };
+    // Nothing is deleted: the pod stays as it ended.
+    let last = events.last().unwrap();
+    assert_eq!(last["type"], "MODIFIED");
+    for (kind, value) in [
+        ("PodScheduled", true),
+        ("Initialized", true),
+        ("Ready", false),
+        ("ContainersReady", false),
+    ] {
+        assert_eq!(condition(last, kind), Some(value), "{kind}: {last:#}");
+    }
+    assert!(events.iter().any(|e| condition(e, "Ready") == Some(true)));
+    assert!(events.iter().any(|e| condition(e, "Initialized") == Some(false)));
+    let statuses = &last["object"]["status"];
+    assert_eq!(statuses["podIP"], "127.0.0.1");
+    for (list, i) in
+        [("initContainerStatuses", 0), ("initContainerStatuses", 1), ("containerStatuses", 0)]
+    {
+        let end = &statuses[list][i]["state"]["terminated"];
+        assert_eq!((&end["exitCode"], &end["reason"]), (&json!(0), &json!("Completed")));
+        assert!(end["startedAt"].as_str() <= end["finishedAt"].as_str(), "{end}");
+        assert!(end["containerID"].as_str().unwrap().starts_with("holdfast://"), "{end}");
+    }
+}
+
+fn watch_events_while_stopping() {
+    let slow = c("app", "trap 'sleep 0.3; exit 0' TERM; echo up; sleep 1000 & wait");
+    let run = Run::of(&[pod("stop", "Always", vec![sidecar("s")], vec![slow])]);
+    let done = run.args("-o jsonl --timeout 700ms").done().code(124);
+    let events = check_watch(&done);
+    let stopping = |e: &&Value| e["object"]["metadata"]["deletionTimestamp"].is_string();
+    let first = events.iter().position(|e| stopping(&e)).unwrap();
+    assert!(events[..first].iter().any(|e| e["object"]["status"]["phase"] == "Running"));
+    assert!(events[first..].iter().all(|e| stopping(&e)), "deletionTimestamp went away");
+    assert_eq!(events[first]["object"]["metadata"]["deletionGracePeriodSeconds"], 5);
+    // It is being stopped, not gone: its containers still run.
+    let state = &events[first]["object"]["status"]["containerStatuses"][0]["state"];
+    assert!(state["running"].is_object(), "{state}");
+    let last = events.last().unwrap();
+    assert_eq!(last["type"], "DELETED");
+    assert_eq!(last["object"]["status"]["phase"], "Succeeded");
+    assert_eq!(events.iter().filter(|e| e["type"] == "DELETED").count(), 1);
+}
+
+fn final_objects() {
+    let pods = [three(), pod("two", "Never", vec![], vec![c("app", "exit 9")])];
+    let done = Run::of(&pods).args("-o json").done().code(1);
+    let list = done.json();
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&json!("List"), &json!("v1")));
+    let items = list["items"].as_array().unwrap();
+    let named = |name: &str| items.iter().find(|i| i["metadata"]["name"] == name).unwrap();
+    assert_eq!(items.len(), 2);
+    assert_eq!(named("three")["status"]["phase"], "Succeeded");
+    let two = &named("two")["status"];
+    assert_eq!(two["phase"], "Failed");
+    assert_eq!(two["containerStatuses"][0]["state"]["terminated"]["exitCode"], 9);
+}
+
+fn a_timeline_explains_every_start() {
+    let done = Run::of(&[three()]).args("--timeline {DIR}/timeline.json").done().code(0);
+    let marks = done.timeline();
+    assert!(marks.windows(2).all(|w| w[0].at <= w[1].at), "not in order of time");
+    let at = |container: &str, step: &str| {
+        let mark = marks.iter().find(|m| m.container == container && m.step == step);
+        mark.unwrap_or_else(|| panic!("{container} has no {step}: {marks:#?}")).clone()
+    };
+    for container in ["init", "proxy", "app"] {
+        let times = ["start", "running", "exited"].map(|step| at(container, step).at);
+        assert!(times.is_sorted(), "{container}: {times:?}");
+        assert!(at(container, "start").all["waitedFor"].is_string());
+        assert_eq!(at(container, "exited").all["exitCode"], 0);
+    }
+    let waited =
+        |container: &str| at(container, "start").all["waitedFor"].as_str().unwrap().to_owned();
+    assert!(waited("proxy").contains("init container init"), "{}", waited("proxy"));
+    assert!(waited("app").contains("startupProbe of sidecar proxy"), "{}", waited("app"));
+    assert!(at("init", "exited").at <= at("proxy", "start").at);
+    assert!(at("proxy", "started").at <= at("app", "start").at);
+    assert!(at("app", "exited").at <= at("proxy", "stop").at);
+    let probes: Vec<_> = marks.iter().filter(|m| m.step == "probe").collect();
+    assert!(probes.iter().any(|m| m.all["passed"] == true && m.all["probe"] == "startup"));
+}
+
+fn a_timeline_that_cannot_be_written_is_an_error() {
+    let run = Run::of(&[pod("p", "Never", vec![], vec![c("app", "say app")])]);
+    let done = run.args("--timeline {DIR}/no/such/dir.json").done();
+    assert_eq!(done.code, 2);
+    assert!(done.said("cannot write the timeline"), "{done:#?}");
+}
+
+fn a_closed_stdout_does_not_break_the_run() {
+    let app = c("app", "sleep 0.4; say app");
+    let run = Run::of(&[pod("pipe", "Never", vec![c("i", "say i")], vec![app])]).args("-o jsonl");
+    let dir = std::sync::Arc::clone(&run.dir);
+    let mut child = run.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut byte = [0];
+    stdout.read_exact(&mut byte).unwrap();
+    drop(stdout);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_to_string(dir.path().join("log/log")).unwrap(), "i\napp\n");
+}
+
+fn a_closed_stderr_does_not_break_the_run() {
+    let app = c("app", "echo a; sleep 0.3; echo b; echo b; say app");
+    let run = Run::of(&[pod("pipe", "Never", vec![c("i", "say i")], vec![app])]);
+    let dir = std::sync::Arc::clone(&run.dir);
+    let mut child = run.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_to_string(dir.path().join("log/log")).unwrap(), "i\napp\n");
+}
+
+fn standard_input() {
+    use std::io::Write;
+    let text = pod("stdin", "Never", vec![], vec![c("app", "say app")]).to_string();
+    let run = Run::bare().arg("-");
+    let text = text.replace("{DIR}", run.dir.path().to_str().unwrap());
+    let mut command = run.command();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::read_to_string(run.path("log/log")).unwrap(), "app\n");
+}
+
+fn termination_messages() {
+    let file = c("a", "echo why > /tmp/note; echo not this; exit 1")
+        .with(json!({ "terminationMessagePath": "/tmp/note" }));
+    let logs = c("b", "echo first; echo last words; exit 1")
+        .with(json!({ "terminationMessagePolicy": "FallbackToLogsOnError" }));
+    let p = pod("msg", "Never", vec![], vec![file, logs, server("c")]);
+    let done = Run::of(&[p]).args("-o json --timeout 600ms").done().code(124);
+    let statuses = &done.json()["items"][0]["status"]["containerStatuses"];
+    let message = |i: usize| statuses[i]["state"]["terminated"]["message"].as_str().unwrap_or("");
+    assert_eq!(message(0), "why\n");
+    assert_eq!(message(1), "first\nlast words\n");
+    assert_eq!(message(2), "");
+}
