@@ -12,6 +12,7 @@
 //! nothing else of the pod moves, as in the kubelet, where everything inside `SyncPod` blocks.
 
 mod door;
+mod index;
 mod publish;
 mod start;
 mod stop;
@@ -27,10 +28,11 @@ use crate::options::{Features, Options};
 use crate::plan::{ContainerId, Kind, Plan};
 use crate::probe::ProbeManager;
 use crate::status::{InstanceId, Phase, PodStatus, Reason};
-use crate::statuses::StartReason;
+use crate::statuses::{Common, StartReason};
 use crate::time::Time;
 use crate::view::RuntimeView;
 
+use self::index::Index;
 use self::stop::Stopping;
 
 /// The life of one pod.
@@ -39,8 +41,9 @@ pub struct Lifecycle {
     plan: Plan,
     options: Options,
     features: Features,
-    /// Regular containers by name, the order of their statuses.
-    by_name: Vec<ContainerId>,
+    index: Index,
+    /// What all container statuses were made from the last time.
+    common: Common,
     now: Time,
     out: VecDeque<Output>,
     view: RuntimeView,
@@ -61,6 +64,8 @@ pub struct Lifecycle {
     eviction: Option<(Reason, String)>,
     gates: Vec<(String, bool)>,
     volumes_mounted: bool,
+    /// The plan may have probes that have no worker yet.
+    workers_wanted: bool,
     next_instance: u64,
     retry: Option<Time>,
     relist: Option<Time>,
@@ -168,7 +173,8 @@ impl Lifecycle {
         let features = options.features();
         let n = plan.containers.len();
         let mut pod = Self {
-            by_name: Vec::new(),
+            index: Index::default(),
+            common: Common::default(),
             view: RuntimeView::new(&plan),
             plan,
             next_instance: options.first_instance,
@@ -191,6 +197,7 @@ impl Lifecycle {
             eviction: None,
             gates: Vec::new(),
             volumes_mounted: false,
+            workers_wanted: true,
             retry: None,
             relist: None,
         };
@@ -288,9 +295,8 @@ impl Lifecycle {
         self.per.resize_with(n, PerContainer::default);
         self.reasons.resize(n, None);
         self.reset.resize(n, false);
-        self.by_name = self.plan.regulars().collect();
-        self.by_name
-            .sort_by(|&a, &b| self.plan.container(a).name.cmp(&self.plan.container(b).name));
+        self.index = Index::of(&self.plan);
+        self.workers_wanted = true;
     }
 
     fn is_sidecar(&self, id: ContainerId) -> bool {

@@ -1,5 +1,7 @@
 //! The phase of a pod from its container statuses (spec A11; kubelet: `getPhase`).
 
+use std::sync::Arc;
+
 use crate::options::Features;
 use crate::plan::{Container, Kind, Plan};
 use crate::restart::{self, Verdict};
@@ -44,13 +46,18 @@ pub(crate) fn find<'a>(
 ) -> Option<&'a ContainerStatus> {
     statuses
         .get(likely)
-        .filter(|s| s.name == c.name)
+        .filter(|s| is_of(s, c))
         .or_else(|| {
             // Regular statuses are sorted by name.
             let at = statuses.binary_search_by(|s| s.name.cmp(&c.name)).ok()?;
             statuses.get(at)
         })
         .or_else(|| statuses.iter().find(|s| s.name == c.name))
+}
+
+/// Whether it is the status of this container. Names are nearly always the same string in memory.
+fn is_of(s: &ContainerStatus, c: &Container) -> bool {
+    Arc::ptr_eq(&s.name, &c.name) || s.name == c.name
 }
 
 #[derive(Default)]

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::options::Features;
-use crate::phase::{RESTARTING_ALL, find};
+use crate::phase::RESTARTING_ALL;
 use crate::plan::{Container, ContainerId, Kind, Plan, ProbeKind};
 use crate::probe::{Outcome, ProbeManager};
 use crate::restart::should_restart;
-use crate::status::{ContainerStatus, PodStatus, Reason, State, Terminated};
+use crate::status::{ContainerStatus, Reason, State, Terminated};
 use crate::view::{Instance, InstanceState, RuntimeView};
 
 /// Exit code of a run whose real one is lost.
@@ -33,49 +33,42 @@ pub(crate) struct Sources<'a> {
     pub(crate) view: &'a RuntimeView,
     pub(crate) probes: &'a ProbeManager,
     pub(crate) reasons: &'a [Option<StartReason>],
-    pub(crate) old: &'a PodStatus,
-    /// Regular containers in the order of the status: by name.
-    pub(crate) by_name: &'a [ContainerId],
     /// Containers whose runs were removed for an in-place restart.
     pub(crate) reset: &'a [bool],
     pub(crate) features: &'a Features,
     pub(crate) deleted: bool,
 }
 
+/// What the statuses of all containers depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Common {
+    /// Whether the init list has an entry.
+    pub(crate) has_inits: bool,
+    /// Whether some regular container has a run.
+    pub(crate) regular_created: bool,
+}
+
 impl Sources<'_> {
-    /// Fills the three lists of `status`. Returns the containers that are started but not ready:
-    /// their readiness probes run at once.
-    pub(crate) fn fill(&self, status: &mut PodStatus) -> Vec<ContainerId> {
-        let mut eager = Vec::new();
-        let has_inits = self.plan.inits().next().is_some();
-        let created = self.plan.regulars().any(|id| self.view.newest(id).is_some());
-        let lists = [
-            (&mut status.init, &self.old.init, Which::Init),
-            (&mut status.regular, &self.old.regular, Which::Regular),
-            (&mut status.ephemeral, &self.old.ephemeral, Which::Ephemeral),
-        ];
-        for (list, old, which) in lists {
-            list.clear();
-            let mut add = |(at, id): (usize, ContainerId)| {
-                let c = self.plan.container(id);
-                let mut s = self.status(id, c, find(old, at, c), has_inits, created);
-                if self.mark(id, c, find(old, at, c), &mut s) {
-                    eager.push(id);
-                }
-                list.push(s);
-            };
-            match which {
-                Which::Init => self.plan.inits().enumerate().for_each(&mut add),
-                Which::Regular => self.by_name.iter().copied().enumerate().for_each(&mut add),
-                Which::Ephemeral => self
-                    .plan
-                    .ids()
-                    .filter(|&id| self.plan.container(id).kind == Kind::Ephemeral)
-                    .enumerate()
-                    .for_each(&mut add),
-            }
+    /// The status of one container, whose last published one is `old`, and whether it is started but
+    /// not ready: then its readiness probe runs at once.
+    pub(crate) fn one(
+        &self,
+        id: ContainerId,
+        old: Option<&ContainerStatus>,
+        common: Common,
+    ) -> (ContainerStatus, bool) {
+        let c = self.plan.container(id);
+        let mut s = self.status(id, c, old, common.has_inits, common.regular_created);
+        let eager = self.mark(id, c, old, &mut s);
+        (s, eager)
+    }
+
+    /// What the statuses of all containers depend on.
+    pub(crate) fn common(&self) -> Common {
+        Common {
+            has_inits: self.plan.containers.first().is_some_and(|c| c.kind.in_init_list()),
+            regular_created: self.plan.regulars().any(|id| self.view.newest(id).is_some()),
         }
-        eager
     }
 
     fn status(
@@ -253,12 +246,6 @@ impl Sources<'_> {
         };
         watched && results.get(id, ProbeKind::Readiness) != Some(Outcome::Success)
     }
-}
-
-enum Which {
-    Init,
-    Regular,
-    Ephemeral,
 }
 
 /// `Waiting` without a message.

@@ -1,5 +1,6 @@
 //! What the runtime is known to hold: sandboxes, and the runs (instances) of each container.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub struct RuntimeView {
     pub sandboxes: Vec<Sandbox>,
     /// The known runs of each container, by [`ContainerId`], oldest first.
     runs: Vec<Vec<Instance>>,
+    /// The container of each known run.
+    owners: BTreeMap<InstanceId, ContainerId>,
 }
 
 /// One sandbox of a pod.
@@ -67,7 +70,8 @@ pub enum InstanceState {
 impl RuntimeView {
     /// A view without any sandbox or run.
     pub fn new(plan: &Plan) -> Self {
-        Self { sandboxes: Vec::new(), runs: vec![Vec::new(); plan.containers.len()] }
+        let runs = vec![Vec::new(); plan.containers.len()];
+        Self { sandboxes: Vec::new(), runs, owners: BTreeMap::new() }
     }
 
     /// Adds a run, the newest of its container.
@@ -76,23 +80,29 @@ impl RuntimeView {
         if self.runs.len() <= index {
             self.runs.resize(index + 1, Vec::new());
         }
+        self.owners.insert(instance.id, instance.container);
         self.runs[index].push(instance);
     }
 
-    /// Forgets a run.
-    pub fn remove(&mut self, id: InstanceId) -> bool {
-        for runs in &mut self.runs {
-            if let Some(at) = runs.iter().position(|i| i.id == id) {
-                runs.remove(at);
-                return true;
-            }
+    /// Forgets a run; returns the container it was of, if it was known.
+    pub fn remove(&mut self, id: InstanceId) -> Option<ContainerId> {
+        let container = self.owners.remove(&id)?;
+        if let Some(runs) = self.runs.get_mut(container.index()) {
+            runs.retain(|i| i.id != id);
         }
-        false
+        Some(container)
+    }
+
+    /// The container that a run belongs to, if the run is known.
+    pub fn container_of(&self, id: InstanceId) -> Option<ContainerId> {
+        self.owners.get(&id).copied()
     }
 
     /// Makes room for the containers of a changed plan.
     pub fn resize(&mut self, plan: &Plan) {
-        self.runs.resize(plan.containers.len(), Vec::new());
+        let n = plan.containers.len();
+        self.runs.resize(n, Vec::new());
+        self.owners.retain(|_, id| id.index() < n);
     }
 
     /// The runs of a container, oldest first.

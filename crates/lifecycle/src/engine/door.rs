@@ -57,13 +57,19 @@ impl Lifecycle {
                 self.exited(instance, code, reason, message);
             }
             Input::Found { container, instance } => self.found(container, instance),
-            Input::Removed { instance } => self.dirty |= self.view.remove(instance),
+            Input::Removed { instance } => {
+                if let Some(id) = self.view.remove(instance) {
+                    self.index.touch(id);
+                    self.dirty = true;
+                }
+            }
             Input::Unknown { instance } => {
                 if let Some(id) = self.container_of(instance)
                     && let Some(run) = self.view.get_mut(id, instance)
                 {
                     run.state = InstanceState::Unknown;
                     self.probes.stopped(id);
+                    self.index.touch(id);
                     self.dirty = true;
                 }
             }
@@ -132,7 +138,7 @@ impl Lifecycle {
 
     /// The container that a run belongs to, if the run is known.
     pub(super) fn container_of(&self, instance: InstanceId) -> Option<ContainerId> {
-        self.view.all().find(|i| i.id == instance).map(|i| i.container)
+        self.view.container_of(instance)
     }
 
     fn volumes(&mut self, result: Result<(), String>) {
@@ -160,6 +166,7 @@ impl Lifecycle {
         }
         self.probes.started(id, instance, now);
         self.reasons[id.index()] = None;
+        self.index.touch(id);
         let name = Arc::clone(&self.plan.container(id).name);
         self.event(false, "Started", Some(id), format!("Started container {name}"));
         if self.plan.container(id).post_start {
@@ -193,6 +200,7 @@ impl Lifecycle {
             StartStage::Run => "RunContainerError",
         };
         self.event(true, "Failed", Some(id), format!("Error: {message}"));
+        self.index.touch(id);
         if stage == StartStage::Run {
             let now = self.now;
             if let Some(run) = self.view.get_mut(id, instance) {
@@ -232,6 +240,7 @@ impl Lifecycle {
             instance: Some(instance),
         });
         self.probes.stopped(id);
+        self.index.touch(id);
         self.kill_exited(instance);
         self.dirty = true;
     }
@@ -280,6 +289,7 @@ impl Lifecycle {
                 None
             }
         };
+        self.index.touch(id);
         match self.probes.answer(id, instance, kind, self.now, passed) {
             None => {}
             // A liveness probe that passes again changes nothing that anyone waits for.
@@ -305,6 +315,7 @@ impl Lifecycle {
             return;
         }
         self.deletion = Some(grace);
+        self.index.touch_all();
         self.dirty = true;
         self.out.push_back(Output::StatusChanged);
         if self.wait == Some(Wait::Volumes) {
@@ -333,6 +344,7 @@ impl Lifecycle {
         }
         self.reasons.iter_mut().for_each(|r| *r = None);
         self.probes.reset();
+        self.index.touch_all();
         self.dirty = true;
         if self.decided.0.is_terminal() && self.status.phase != self.decided.0 {
             // Only what was published survives.

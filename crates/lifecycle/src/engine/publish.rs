@@ -2,11 +2,13 @@
 //! `TerminatePod`).
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
+use super::index::{List, Work};
 use super::{Lifecycle, Stage};
 use crate::conditions::{self, Finding, Gate};
 use crate::event::Output;
-use crate::phase::phase;
+use crate::phase::{find, phase};
 use crate::plan::{ContainerId, Kind, Plan};
 use crate::status::{
     Condition, ConditionKind, ContainerStatus, Phase, PodStatus, Reason, State, Terminated,
@@ -35,65 +37,139 @@ impl Lifecycle {
 
     /// Builds the status and publishes it if it differs. `last` says that nothing runs any more.
     pub(super) fn publish(&mut self, last: bool) {
-        let mut new = PodStatus {
-            start_time: self.status.start_time.or(Some(self.now)),
-            pod_ip: self
-                .view
-                .sandbox()
-                .filter(|s| s.ready)
-                .and_then(|s| s.ip)
-                .or(self.status.pod_ip),
-            ..PodStatus::default()
-        };
-        let eager = self.sources().fill(&mut new);
+        let mut changed = self.refresh();
         if last {
-            terminate_containers(&self.plan, &mut new);
+            changed |= terminate_containers(&self.plan, &mut self.status);
+            self.index.touch_all();
         }
-        self.decide_phase(&mut new, last);
-        new.conditions = self.conditions(&new);
+        let now = self.decide_phase(last);
+        let conditions = self.conditions(now);
+        let status = &mut self.status;
+        changed |= set(&mut status.conditions, conditions);
+        let start = status.start_time.or(Some(self.now));
+        changed |= set(&mut status.start_time, start);
+        if let Some(ip) = self.view.sandbox().filter(|s| s.ready).and_then(|s| s.ip) {
+            changed |= set(&mut status.pod_ip, Some(ip));
+        }
         let (phase, reason, message) = &self.decided;
+        // Nothing is called over while it may still run.
         if !phase.is_terminal() || last {
-            new.phase = *phase;
-            new.reason.clone_from(reason);
-            new.message.clone_from(message);
-        } else {
-            // Nothing is called over while it may still run.
-            new.phase = self.status.phase;
-            new.reason.clone_from(&self.status.reason);
-            new.message.clone_from(&self.status.message);
+            changed |= set(&mut status.phase, *phase);
+            changed |= set(&mut status.reason, reason.clone());
+            changed |= set(&mut status.message, message.clone());
         }
-        if new != self.status {
-            self.status = new;
+        if changed {
             self.out.push_back(Output::StatusChanged);
         }
         if self.stage != Stage::Finished {
-            for id in eager {
+            for &id in &self.index.eager {
                 self.probes.trigger_readiness(id, self.now);
             }
         }
     }
 
+    /// Makes the container statuses anew whose sources have changed; true if one is different now.
+    ///
+    /// A status depends on the one before it. So one that changed counts as stale once more, until
+    /// making it anew changes nothing.
+    fn refresh(&mut self) -> bool {
+        let common = self.sources().common();
+        if self.common != common {
+            self.common = common;
+            self.index.touch_all();
+        }
+        let changed = match self.index.take() {
+            Work::Everything => self.refresh_all(),
+            Work::These(ids) => ids.into_iter().fold(false, |changed, id| {
+                let one = self.refresh_one(id);
+                if one {
+                    self.index.touch(id);
+                }
+                changed | one
+            }),
+        };
+        debug_assert!(self.is_fresh(), "a change of {} was overlooked", self.plan.name);
+        changed
+    }
+
+    /// Makes all container statuses anew; true if one is different now.
+    fn refresh_all(&mut self) -> bool {
+        let sources = self.sources();
+        let (mut eager, mut changed) = (BTreeSet::new(), Vec::new());
+        let [init, regular, ephemeral] = [List::Init, List::Regular, List::Ephemeral].map(|list| {
+            let old = list.of(&self.status);
+            let ids = self.index.list(list).iter().enumerate();
+            ids.map(|(at, &id)| {
+                let old = find(old, at, self.plan.container(id));
+                let (new, is_eager) = sources.one(id, old, self.common);
+                eager.extend(is_eager.then_some(id));
+                changed.extend((old != Some(&new)).then_some(id));
+                new
+            })
+            .collect()
+        });
+        self.index.eager = eager;
+        changed.into_iter().for_each(|id| self.index.touch(id));
+        let status = &mut self.status;
+        set(&mut status.init, init)
+            | set(&mut status.regular, regular)
+            | set(&mut status.ephemeral, ephemeral)
+    }
+
+    /// Makes one container status anew; true if it is different now.
+    fn refresh_one(&mut self, id: ContainerId) -> bool {
+        let (new, eager) = self.sources().one(id, self.status_of(id), self.common);
+        if eager {
+            self.index.eager.insert(id);
+        } else {
+            self.index.eager.remove(&id);
+        }
+        self.replace(id, new)
+    }
+
+    /// Whether no status but those known to be stale would change if it were made anew.
+    fn is_fresh(&self) -> bool {
+        self.plan.ids().filter(|&id| !self.index.is_stale(id)).all(|id| {
+            let old = self.status_of(id);
+            let (new, eager) = self.sources().one(id, old, self.common);
+            old == Some(&new) && eager == self.index.eager.contains(&id)
+        })
+    }
+
+    fn status_of(&self, id: ContainerId) -> Option<&ContainerStatus> {
+        let (list, at) = self.index.place(id);
+        find(list.of(&self.status), at, self.plan.container(id))
+    }
+
+    /// Sets the status of a container; true if it was another.
+    fn replace(&mut self, id: ContainerId, new: ContainerStatus) -> bool {
+        let (list, at) = self.index.place(id);
+        let list = list.of_mut(&mut self.status);
+        // Before the first status of a changed plan, places are those of the old plan.
+        let at = if list.get(at).is_some_and(|s| s.name == new.name) {
+            Some(at)
+        } else {
+            list.iter().position(|s| s.name == new.name)
+        };
+        at.is_some_and(|at| set(&mut list[at], new))
+    }
+
     /// Publishes what a probe says of one container while the worker is busy with something else
     /// (kubelet: `SetContainerReadiness`, `SetContainerStartup`).
     pub(super) fn publish_probe(&mut self, id: ContainerId) {
-        let mut new = self.status.clone();
-        let name = &self.plan.container(id).name;
-        let Some(s) = new.init.iter_mut().chain(&mut new.regular).find(|s| s.name == *name) else {
-            return;
-        };
-        let old = s.clone();
-        s.ready = false;
-        self.sources().mark(id, self.plan.container(id), Some(&old), s);
-        let fresh = self.conditions(&new);
-        for c in &mut new.conditions {
-            if matches!(c.kind, ConditionKind::Ready | ConditionKind::ContainersReady)
-                && let Some(f) = fresh.iter().find(|f| f.kind == c.kind)
+        let Some(old) = self.status_of(id).cloned() else { return };
+        let mut new = ContainerStatus { ready: false, ..old.clone() };
+        self.sources().mark(id, self.plan.container(id), Some(&old), &mut new);
+        let mut changed = self.replace(id, new);
+        for fresh in self.conditions(self.status.phase) {
+            if matches!(fresh.kind, ConditionKind::Ready | ConditionKind::ContainersReady)
+                && let Some(c) = self.status.conditions.iter_mut().find(|c| c.kind == fresh.kind)
             {
-                c.clone_from(f);
+                changed |= set(c, fresh);
             }
         }
-        if new != self.status {
-            self.status = new;
+        if changed {
+            self.index.touch(id);
             self.out.push_back(Output::StatusChanged);
         }
     }
@@ -104,8 +180,6 @@ impl Lifecycle {
             view: &self.view,
             probes: &self.probes,
             reasons: self.reasons.as_slice(),
-            old: &self.status,
-            by_name: self.by_name.as_slice(),
             reset: self.reset.as_slice(),
             features: &self.features,
             deleted: self.deletion.is_some(),
@@ -113,16 +187,16 @@ impl Lifecycle {
     }
 
     /// Decides on the phase; a terminal one is never left.
-    fn decide_phase(&mut self, new: &mut PodStatus, last: bool) {
+    fn decide_phase(&mut self, last: bool) -> Phase {
         let before = self.decided.0;
         if before.is_terminal() {
-            new.phase = before;
-            return;
+            return before;
         }
         if let Some((reason, message)) = &self.eviction {
             self.decided = (Phase::Failed, reason.clone(), Cow::Owned(message.clone()));
         } else {
-            let mut now = phase(&self.plan, new, last, self.has_initialized(), &self.features);
+            let mut now =
+                phase(&self.plan, &self.status, last, self.has_initialized(), &self.features);
             if last && !now.is_terminal() {
                 now = Phase::Failed;
             }
@@ -130,7 +204,7 @@ impl Lifecycle {
                 self.decided = (now, "".into(), "".into());
             }
         }
-        new.phase = self.decided.0;
+        self.decided.0
     }
 
     /// Whether some regular container has a run in the current sandbox (kubelet:
@@ -144,11 +218,12 @@ impl Lifecycle {
         })
     }
 
-    fn conditions(&self, new: &PodStatus) -> Vec<Condition> {
-        let plan = &self.plan;
-        let containers = conditions::containers_ready(plan, Some(new), new.phase);
+    /// The conditions that follow from the container statuses in this phase.
+    fn conditions(&self, phase: Phase) -> Vec<Condition> {
+        let (plan, new) = (&self.plan, &self.status);
+        let containers = conditions::containers_ready(plan, Some(new), phase);
         let ready = conditions::ready(plan, &containers, |gate| self.gate(gate));
-        let mut initialized = conditions::initialized(plan, Some(new), new.phase);
+        let mut initialized = conditions::initialized(plan, Some(new), phase);
         if self.features.restart_all_containers
             && !initialized.status
             && self.status.is_true(&ConditionKind::Initialized)
@@ -167,7 +242,7 @@ impl Lifecycle {
             let before = self.status.is_true(&ConditionKind::AllContainersRestarting);
             let left = self.view.all().any(|i| plan.container(i.container).kind != Kind::Ephemeral);
             let finding =
-                conditions::all_restarting(plan, new, new.phase, before, left, &self.features);
+                conditions::all_restarting(plan, new, phase, before, left, &self.features);
             found.push((ConditionKind::AllContainersRestarting, finding));
         }
         found.push((ConditionKind::PodReadyToStartContainers, yes(sandbox)));
@@ -211,13 +286,16 @@ impl Lifecycle {
 }
 
 /// Nothing runs any more: what has no exit code gets one (kubelet: `TerminatePod`).
-fn terminate_containers(plan: &Plan, status: &mut PodStatus) {
+/// True if something did.
+fn terminate_containers(plan: &Plan, status: &mut PodStatus) -> bool {
+    let mut changed = false;
     if has_pod_initialized(plan, status) {
-        status.regular.iter_mut().for_each(give_exit_code);
+        status.regular.iter_mut().for_each(|s| changed |= give_exit_code(s));
     }
     // All but the tail of init containers that were never started; always at least the first.
     let tried = status.init.iter().rposition(has_run).map_or(1, |at| at + 1);
-    status.init.iter_mut().take(tried).for_each(give_exit_code);
+    status.init.iter_mut().take(tried).for_each(|s| changed |= give_exit_code(s));
+    changed
 }
 
 /// Whether the pod ever got past its init containers (kubelet: `hasPodInitialized`).
@@ -239,9 +317,9 @@ fn has_run(s: &ContainerStatus) -> bool {
     !matches!(s.state, State::Waiting { .. }) || s.last_state.is_some()
 }
 
-fn give_exit_code(s: &mut ContainerStatus) {
+fn give_exit_code(s: &mut ContainerStatus) -> bool {
     if s.state.terminated().is_some() {
-        return;
+        return false;
     }
     s.state = State::Terminated(Terminated {
         exit_code: LOST,
@@ -251,4 +329,14 @@ fn give_exit_code(s: &mut ContainerStatus) {
     });
     s.ready = false;
     s.started = Some(false);
+    true
+}
+
+/// Sets a field; true if it was something else.
+fn set<T: PartialEq>(field: &mut T, value: T) -> bool {
+    let changed = *field != value;
+    if changed {
+        *field = value;
+    }
+    changed
 }

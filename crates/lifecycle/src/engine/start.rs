@@ -94,6 +94,7 @@ impl Lifecycle {
         let state = InstanceState::Running { started_at: self.now };
         self.add_run(id, instance, count, image_id, state);
         self.probes.started(id, instance, self.now);
+        self.index.touch(id);
         self.dirty = true;
     }
 
@@ -124,6 +125,7 @@ impl Lifecycle {
         }
         self.per[id.index()].next_count = Some(restart_count + 1);
         self.probes.forget(id);
+        self.index.touch(id);
         self.reset[id.index()] = false;
     }
 
@@ -156,6 +158,7 @@ impl Lifecycle {
     pub(super) fn start_refused(&mut self, id: ContainerId, why: StartReason) {
         if self.reasons[id.index()].as_ref() != Some(&why) {
             self.reasons[id.index()] = Some(why);
+            self.index.touch(id);
             self.relist_soon();
         }
         if self.plan.container(id).kind == Kind::Init {

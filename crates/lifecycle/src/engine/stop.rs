@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Lifecycle, MIN_STOP_GRACE};
 use crate::actions::{Kill, KillReason};
 use crate::event::Output;
-use crate::plan::{ContainerId, HookKind, Kind};
+use crate::plan::{ContainerId, HookKind, Kind, Plan};
 use crate::status::InstanceId;
 use crate::time::Time;
 
@@ -36,6 +36,32 @@ enum StopState {
     Done,
 }
 
+/// Who is still on the way down.
+struct Left {
+    regular: usize,
+    /// Runs of each container.
+    of: Vec<u32>,
+}
+
+impl Left {
+    fn count(stopping: &[Stopping], plan: &Plan) -> Self {
+        let mut left = Self { regular: 0, of: Vec::new() };
+        if !stopping.is_empty() {
+            left.of.resize(plan.containers.len(), 0);
+        }
+        for s in stopping {
+            left.of[s.container.index()] += 1;
+            left.regular += usize::from(plan.container(s.container).kind == Kind::Regular);
+        }
+        left
+    }
+
+    fn remove(&mut self, id: ContainerId, plan: &Plan) {
+        self.of[id.index()] -= 1;
+        self.regular -= usize::from(plan.container(id).kind == Kind::Regular);
+    }
+}
+
 impl Stopping {
     pub(super) const fn deadline(&self) -> Option<Time> {
         match self.state {
@@ -54,7 +80,7 @@ impl Lifecycle {
 
     /// Stops every running container at once, sidecars in their turn.
     pub(super) fn stop_all(&mut self) {
-        let ordered = self.plan.has_sidecars();
+        let ordered = self.index.has_sidecars;
         let running: Vec<Kill> = self
             .view
             .all()
@@ -146,36 +172,36 @@ impl Lifecycle {
     }
 
     /// Whether everything that must stop before this run has stopped.
-    fn is_turn(&self, s: &Stopping) -> bool {
+    fn is_turn(&self, s: &Stopping, left: &Left) -> bool {
         if !s.ordered || self.plan.container(s.container).kind != Kind::Sidecar {
             return true;
         }
-        let next_sidecar = self
-            .plan
-            .inits()
-            .filter(|&id| id > s.container)
-            .find(|&id| self.plan.container(id).kind == Kind::Sidecar);
-        !self.stopping.iter().any(|other| {
-            let kind = self.plan.container(other.container).kind;
-            kind == Kind::Regular || Some(other.container) == next_sidecar
-        })
+        let next = self.index.next_sidecar(s.container);
+        left.regular == 0 && next.is_none_or(|next| left.of[next.index()] == 0)
     }
 
     /// Lets everyone go on whose wait is over, until nothing changes.
     fn settle(&mut self) {
-        loop {
-            let now = self.now;
-            let ready = (0..self.stopping.len()).find(|&at| {
-                let s = &self.stopping[at];
-                match s.state {
-                    StopState::PreStop { until, .. } => until <= now,
-                    StopState::Turn { until, .. } => until <= now || self.is_turn(s),
-                    StopState::Signalled => false,
-                    StopState::Done => true,
-                }
-            });
-            let Some(at) = ready else { return };
-            self.next_state(at);
+        let mut left = Left::count(&self.stopping, &self.plan);
+        let now = self.now;
+        let mut at = 0;
+        while let Some(s) = self.stopping.get(at) {
+            let ready = match s.state {
+                StopState::PreStop { until, .. } => until <= now,
+                StopState::Turn { until, .. } => until <= now || self.is_turn(s, &left),
+                StopState::Signalled => false,
+                StopState::Done => true,
+            };
+            if !ready {
+                at += 1;
+            } else if s.state == StopState::Done {
+                left.remove(s.container, &self.plan);
+                self.stopping.remove(at);
+                // Someone before may have waited for this one.
+                at = 0;
+            } else {
+                self.next_state(at);
+            }
         }
     }
 
@@ -200,10 +226,7 @@ impl Lifecycle {
                     self.out.push_back(Output::Stop { container, instance, grace });
                 }
             }
-            StopState::Signalled => {}
-            StopState::Done => {
-                self.stopping.remove(at);
-            }
+            StopState::Signalled | StopState::Done => {}
         }
     }
 

@@ -51,6 +51,7 @@ impl Lifecycle {
         self.retry = None;
         self.relist = None;
         self.probes.stop_liveness_and_startup(&self.plan);
+        self.index.touch_all();
         self.steps.clear();
         self.steps.extend([
             Step::Publish,
@@ -73,7 +74,10 @@ impl Lifecycle {
                 }
             }
             Step::Volumes => {
-                self.probes.add_pod(&self.plan);
+                if std::mem::take(&mut self.workers_wanted) {
+                    self.probes.add_pod(&self.plan);
+                    self.index.touch_all();
+                }
                 if !self.volumes_mounted {
                     self.wait = Some(Wait::Volumes);
                     self.out.push_back(Output::MountVolumes);
@@ -87,6 +91,7 @@ impl Lifecycle {
             Step::Reset(reset) => {
                 self.reset[reset.container.index()] = true;
                 self.probes.forget(reset.container);
+                self.index.touch(reset.container);
                 self.steps.push_front(Step::Remove(reset.container, reset.instance));
                 if reset.kill {
                     let kill = actions::Kill {
@@ -100,7 +105,8 @@ impl Lifecycle {
                 }
             }
             Step::Remove(container, instance) => {
-                if self.view.remove(instance) {
+                if self.view.remove(instance).is_some() {
+                    self.index.touch(container);
                     self.out.push_back(Output::Remove { container, instance });
                 }
                 self.dirty = true;
@@ -116,7 +122,10 @@ impl Lifecycle {
                 self.out.push_back(Output::CreateSandbox { attempt });
             }
             Step::Start(id, before) => self.start(id, before),
-            Step::StopProbing => self.probes.clear(),
+            Step::StopProbing => {
+                self.probes.clear();
+                self.index.touch_all();
+            }
             Step::PublishLast => self.publish(true),
             Step::Finish => {
                 self.stage = Stage::Finished;
@@ -198,6 +207,7 @@ impl Lifecycle {
                 self.out.push_back(Output::Remove { container: id, instance });
             }
             self.per[id.index()].next_count = None;
+            self.index.touch(id);
         }
     }
 

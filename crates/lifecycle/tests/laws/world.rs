@@ -353,6 +353,7 @@ impl World {
                 let longest = [probe(c.liveness.as_ref()), probe(c.startup.as_ref())]
                     .into_iter()
                     .flatten()
+                    .chain(self.engine.deletion())
                     .fold(plan.termination_grace, Duration::max);
                 let limit = since + longest + Duration::from_secs(3);
                 assert!(self.now + *grace <= limit, "{container:?} outlives its grace period");
