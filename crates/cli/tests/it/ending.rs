@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::objects::{With, c, job, pod, server, sidecar};
@@ -16,6 +17,7 @@ crate::tests! {
     a_hook_uses_up_the_grace_period,
     sigint_stops_in_the_termination_order,
     sigterm_and_sighup_stop_too,
+    ctrl_c_of_a_terminal_reaches_holdfast_alone,
     a_second_sigint_kills,
     a_timeout_stops_everything,
     for_ready,
@@ -117,6 +119,24 @@ fn sigterm_and_sighup_stop_too() {
         live.signal(signal);
         let done = live.done().code(130);
         assert_eq!(done.log(), ["app up", "app down"], "{done:#?}");
+    }
+}
+
+/// A terminal sends SIGINT to the whole foreground group; containers must not see it.
+fn ctrl_c_of_a_terminal_reaches_holdfast_alone() {
+    for isolation in ["auto", "none"] {
+        let script = "trap 'echo int' INT; trap 'echo term; exit 0' TERM; echo up; \
+                      while :; do sleep 0.05; done";
+        let mut app = c("app", script);
+        app["volumeMounts"] = json!([]);
+        let mut p = pod("tty", "Always", vec![], vec![app]);
+        p["spec"]["volumes"] = json!([]);
+        let live = Run::of(&[p]).args(&format!("--isolation {isolation}")).start_group();
+        live.err("[tty/app] up");
+        let group = Pid::from_raw(live.child.id() as i32);
+        killpg(group, Signal::SIGINT).unwrap();
+        let done = live.done().code(130);
+        assert_eq!(done.written("tty", "app"), ["up", "term"], "{isolation}: {done:#?}");
     }
 }
 

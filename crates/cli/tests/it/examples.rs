@@ -52,30 +52,33 @@ fn lines(done: &crate::run::Done) -> Vec<String> {
     done.err.iter().filter_map(line).collect()
 }
 
+/// The first command of the README, whose screen is what comes out.
 fn order() {
     let done = example("order.yaml").done().code(0);
     let expected = [
-        "migrate: creating the tables",
-        "migrate: done",
-        "proxy: starting, not ready yet",
-        "proxy: ready",
-        "app: the tables are there, the proxy answers: working",
+        "migrate: creating tables",
+        "tunnel: connecting",
+        "tunnel: connected",
+        "app: tables ok, tunnel up",
         "app: done",
-        "proxy: told to stop; the app is gone",
+        "tunnel: closing the tunnel",
     ];
     assert_eq!(lines(&done), expected, "{done:#?}");
-    let rows = done.rows("order");
-    let expected = [
-        "0/2 Pending",
-        "0/2 Init:0/2",
-        "0/2 Init:1/2",
-        "1/2 PodInitializing",
-        "2/2 Running",
-        "1/2 Completed",
-        "0/2 Completed",
-    ];
-    assert_eq!(rows, expected);
     assert!(done.took < Duration::from_secs(6), "{:?}", done.took);
+
+    let readme = std::fs::read_to_string(folder().join("../README.md")).unwrap();
+    let screen: Vec<&str> = readme
+        .lines()
+        .skip_while(|line| !line.ends_with("run examples/order.yaml"))
+        .take_while(|line| *line != "```")
+        .collect();
+    assert!(!screen.is_empty(), "the README does not begin with this example");
+    let cells = |line: &&str| line.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ");
+    let rows: Vec<String> = screen.iter().filter(|l| l.starts_with("shop ")).map(cells).collect();
+    assert_eq!(done.rows("shop"), rows, "the README shows other rows");
+    for line in screen.iter().filter(|l| l.starts_with("[shop/")) {
+        assert!(done.err.iter().any(|l| l == line), "only in the README: {line}");
+    }
 }
 
 fn sidecar_stop_order() {

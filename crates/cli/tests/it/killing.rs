@@ -14,6 +14,7 @@ crate::tests! {
     nothing_is_left_of_plain_processes;
     root:
     nothing_is_left,
+    nothing_is_left_of_pod_networks,
     the_next_run_removes_run_directories,
 }
 
@@ -135,14 +136,22 @@ fn once(isolation: &str, delay: Duration) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(delay);
     let was_busy = !processes(&mark).is_empty();
+    let state = run.path("state");
+    // The host's end of the pods' network is named after the run.
+    let interface = run_dir(&state).map(|d| format!("hf-{}", d.file_name().unwrap().display()));
     child.kill().unwrap();
     child.wait().unwrap();
     gone("processes", || processes(&mark));
     // Its launcher, too.
-    let state = run.path("state");
     gone("processes of the program", || processes(state.to_str().unwrap()));
     let dir = run.dir.path().to_str().unwrap().to_owned();
     gone("mounts", || mounts(&dir));
+    if let Some(interface) = interface {
+        let path = Path::new("/sys/class/net").join(&interface);
+        gone("network interfaces", || {
+            path.exists().then(|| interface.clone()).into_iter().collect()
+        });
+    }
     was_busy
 }
 
@@ -152,6 +161,10 @@ fn nothing_is_left() {
 
 fn nothing_is_left_of_plain_processes() {
     many("none", TIMES / 3);
+}
+
+fn nothing_is_left_of_pod_networks() {
+    many("namespaces --network pod", TIMES / 3);
 }
 
 /// The run directory of the run with this state directory: its launcher holds a lock there.

@@ -10,6 +10,7 @@ use crate::run::{Done, Run};
 
 crate::tests! {
     rows_of_a_pod,
+    a_live_table_on_a_terminal,
     container_output_has_a_prefix,
     watch_events,
     watch_events_while_stopping,
@@ -47,6 +48,42 @@ fn rows_of_a_pod() {
     for line in &done.out {
         assert_eq!(line.split_whitespace().count(), 5, "{line:?}");
         assert!(!line.contains('\x1b'), "colours in a pipe: {line:?}");
+    }
+}
+
+fn a_live_table_on_a_terminal() {
+    let pods = ["one", "two"].map(|name| {
+        pod(
+            name,
+            "Never",
+            vec![],
+            vec![c("app", "echo from $POD; sleep 0.3").with(json!({
+                "env": [{ "name": "POD", "value": name }],
+            }))],
+        )
+    });
+    let run = Run::of(&pods);
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut command = run.command();
+    command.stdout(pty.slave.try_clone().unwrap()).stderr(pty.slave);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut screen = Vec::new();
+    // A terminal whose programs are all gone ends with EIO.
+    let _ = std::fs::File::from(pty.master).read_to_end(&mut screen);
+    assert!(child.wait().unwrap().success());
+    let screen = String::from_utf8(screen).unwrap();
+    assert!(
+        screen.contains("\x1b[2J") || screen.contains("\x1b[J"),
+        "nothing is drawn anew: {screen:?}"
+    );
+    assert!(screen.contains("\x1b[32mRunning"), "no colours: {screen:?}");
+    // What stays is the whole table, and the output of containers above it.
+    let last = screen.rsplit("\x1b[J").next().unwrap();
+    let rows = last.lines().filter(|l| l.contains("Completed")).count();
+    assert_eq!((rows, last.matches("NAME").count()), (2, 1), "{last:?}");
+    for name in ["one", "two"] {
+        assert_eq!(screen.matches(&format!("from {name}")).count(), 1, "{screen:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! One run of the real binary: made, watched, and what came of it.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -118,7 +118,18 @@ impl Run {
 
     /// Starts it.
     pub fn start(self) -> Live {
+        let command = self.command();
+        self.begin(command)
+    }
+
+    /// Starts it in a process group of its own, as a shell does.
+    pub fn start_group(self) -> Live {
         let mut command = self.command();
+        command.process_group(0);
+        self.begin(command)
+    }
+
+    fn begin(self, mut command: Command) -> Live {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = Lines::read(child.stdout.take().unwrap());
         let err = Lines::read(child.stderr.take().unwrap());
