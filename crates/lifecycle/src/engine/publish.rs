@@ -45,7 +45,10 @@ impl Lifecycle {
         let now = self.decide_phase(last);
         let conditions = self.conditions(now);
         let status = &mut self.status;
-        changed |= set(&mut status.conditions, conditions);
+        if !same_conditions(&status.conditions, &conditions) {
+            status.conditions = conditions;
+            changed = true;
+        }
         let start = status.start_time.or(Some(self.now));
         changed |= set(&mut status.start_time, start);
         if let Some(ip) = self.view.sandbox().filter(|s| s.ready).and_then(|s| s.ip) {
@@ -55,8 +58,12 @@ impl Lifecycle {
         // Nothing is called over while it may still run.
         if !phase.is_terminal() || last {
             changed |= set(&mut status.phase, *phase);
-            changed |= set(&mut status.reason, reason.clone());
-            changed |= set(&mut status.message, message.clone());
+            for (field, value) in [(&mut status.reason, reason), (&mut status.message, message)] {
+                if !same_text(field, value) {
+                    field.clone_from(value);
+                    changed = true;
+                }
+            }
         }
         if changed {
             self.out.push_back(Output::StatusChanged);
@@ -339,4 +346,20 @@ fn set<T: PartialEq>(field: &mut T, value: T) -> bool {
         *field = value;
     }
     changed
+}
+
+/// Whether the conditions are equal, times and all.
+fn same_conditions(a: &[Condition], b: &[Condition]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| {
+            (a.kind == b.kind && a.status == b.status && a.last_transition == b.last_transition)
+                && same_text(&a.reason, &b.reason)
+                && same_text(&a.message, &b.message)
+        })
+}
+
+/// Whether two texts are equal. Most are empty, and comparing no bytes at no address is slow: the
+/// masked loads of `memcmp` trap into microcode there.
+fn same_text(a: &Reason, b: &Reason) -> bool {
+    a.len() == b.len() && (a.is_empty() || a == b)
 }
