@@ -14,6 +14,7 @@ use holdfast_runtime::Site;
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::config::{self, Objects};
 use holdfast_runtime::config_file::ConfigFile;
+use holdfast_runtime::driver::{Fault, FaultKind};
 use holdfast_runtime::image::{ImageStore, Source as ImageSource};
 use holdfast_runtime::node::{Node, NodeCommand, NodeOptions, NodeParts, pod_of};
 use holdfast_runtime::process::{self, Mode, ProcessOptions, ProcessRuntime};
@@ -93,7 +94,28 @@ fn load(args: &RunArgs) -> anyhow::Result<Option<Loaded>> {
     if !loaded.objects.iter().any(|o| pod_of(o).is_some()) {
         bail!("there is nothing to run: the manifests hold no Pod, Job, CronJob or other workload");
     }
+    check_faults(&args.faults, &loaded)?;
     Ok(Some(loaded))
+}
+
+/// A fault that names a container which no pod has would never strike, and nobody would notice.
+fn check_faults(faults: &[FaultArg], loaded: &Loaded) -> anyhow::Result<()> {
+    for fault in faults {
+        let FaultArg::At(Fault { kind: FaultKind::Kill(name) | FaultKind::Oom(name), .. }) = fault
+        else {
+            continue;
+        };
+        let pods = || loaded.objects.iter().filter_map(pod_of).map(|(_, pod)| pod.spec);
+        let names = pods()
+            .flat_map(|spec| spec.init_containers.into_iter().chain(spec.containers))
+            .map(|container| container.name);
+        let names: std::collections::BTreeSet<String> = names.collect();
+        if !names.contains(name) {
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
+            bail!("--fault: no pod has a container {name:?}; there are: {names}");
+        }
+    }
+    Ok(())
 }
 
 async fn run_node(args: &RunArgs, loaded: Loaded, launcher: Launcher) -> anyhow::Result<u8> {

@@ -121,6 +121,7 @@ fn bad_flags() {
         ("--timeout 5", "expected a time such as 30s"),
         ("--fault explode@5s", "invalid fault"),
         ("--fault kill:app", "invalid fault"),
+        ("--fault kill:ap@1s", "no pod has a container \"ap\"; there are: app"),
         ("--kubernetes 1.12", "expected 1.29 to 1.36"),
         ("--for condition=Happy", "condition=Ready"),
         ("--no-such-flag", "--no-such-flag"),

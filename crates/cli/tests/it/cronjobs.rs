@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
 use crate::harness::{is_root, skip};
-use crate::run::{Done, Run};
+use crate::run::{Done, Run, program};
 
 crate::tests! {
     side_by_side,
@@ -38,14 +38,6 @@ fn own_port() -> Option<MutexGuard<'static, ()>> {
         connection.abort();
     });
     None
-}
-
-/// One of the two small programs.
-fn program(name: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_BIN_EXE_holdfast")).parent().unwrap();
-    let path = target.join("examples").join(name);
-    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
-    path
 }
 
 fn run(file: &Path) -> Run {

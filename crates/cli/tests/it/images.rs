@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::objects::{With, c, pod};
-use crate::run::Run;
+use crate::run::{Run, program};
 
 crate::tests! {
     an_image_that_is_not_mapped_is_not_pulled,
@@ -58,11 +58,6 @@ fn a_source_that_is_missing_is_not_pulled() {
         "{rows:?}"
     );
     assert!(done.said(&format!("{}", done.path("none").display())), "{done:#?}");
-}
-
-/// The static test programs of this crate need nothing beside them.
-fn program(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_holdfast")).parent().unwrap().join("examples").join(name)
 }
 
 fn a_root_directory() {

@@ -2,14 +2,13 @@
 
 use std::io::Read;
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::objects::{With, c, pod, server, sidecar};
-use crate::run::{Done, HOLDFAST, Run};
+use crate::run::{Done, Run, program};
 
 crate::tests! {
     containers_have_their_own_processes_and_files,
@@ -44,8 +43,10 @@ fn containers_have_their_own_processes_and_files() {
 }
 
 fn a_shared_process_namespace() {
-    let a = c("a", "trap 'exit 0' TERM; sleep 77.125 & wait");
-    let b = c("b", "sleep 0.2; pkill -TERM -f 'sleep 77[.]125' && echo seen");
+    let a = c("a", "sleep 1000; exit 0");
+    let script = "sleep 0.2; for p in /proc/[0-9]*; do \
+                  [ \"$(cat $p/comm)\" = sleep ] && kill ${p#/proc/} && echo seen; done";
+    let b = c("b", script);
     let p = pod("web", "Never", vec![], vec![a, b]).spec(json!({ "shareProcessNamespace": true }));
     let done = Run::of(&[p]).done();
     assert_eq!(done.written("web", "b"), ["seen"], "{done:#?}");
@@ -127,8 +128,7 @@ fn without_root_plain_processes() {
 
 /// The static web server of this crate, as an executable image.
 fn web_server() -> String {
-    let target = PathBuf::from(HOLDFAST).parent().unwrap().join("examples/slow_sidecar");
-    format!("server={}", target.display())
+    format!("server={}", program("slow_sidecar").display())
 }
 
 fn port_server(name: &str) -> Value {

@@ -16,7 +16,18 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The binary under test.
-pub const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
+const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
+
+/// One of the small programs in this crate's `examples`. They are static: they need nothing beside them.
+pub fn program(name: &str) -> PathBuf {
+    let path = Path::new(HOLDFAST).parent().unwrap().join("examples").join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: run `cargo test -p holdfast-cli`, or `cargo build -p holdfast-cli --examples`",
+        path.display()
+    );
+    path
+}
 
 /// A run that has not begun.
 pub struct Run {
