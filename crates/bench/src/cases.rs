@@ -45,8 +45,7 @@ fn exec(text: &str) -> Value {
 }
 
 /// Ends at SIGTERM, and says so.
-const SERVE: &str =
-    "trap 'say sidecar stopped; exit 0' TERM; say sidecar up; while :; do sleep 0.1; done";
+const SERVE: &str = "trap 'say stopped; exit 0' TERM; say up; while :; do sleep 0.1; done";
 
 /// All cases.
 pub(crate) fn all() -> Vec<Case> {
@@ -70,7 +69,7 @@ pub(crate) fn all() -> Vec<Case> {
             inits: vec![with(script("sidecar", SERVE), always.clone())],
             apps: vec![script("app", "sleep 0.5; say app")],
             policy: "Never",
-            expected: &["sidecar up", "app", "sidecar stopped"],
+            expected: &["up", "app", "stopped"],
             limit,
         },
         Case {
@@ -137,7 +136,7 @@ pub(crate) fn all() -> Vec<Case> {
             limit,
         },
         Case {
-            what: "a preStop hook runs before a container is stopped",
+            what: "a container that is taken down: first its preStop hook, then SIGTERM, then its grace period",
             name: "stop",
             inits: vec![],
             apps: vec![with(
@@ -145,7 +144,7 @@ pub(crate) fn all() -> Vec<Case> {
                 json!({ "lifecycle": { "preStop": exec("echo hook >> /log/log") } }),
             )],
             policy: "Never",
-            expected: &["sidecar up", "hook", "sidecar stopped"],
+            expected: &["up", "hook", "stopped"],
             limit: Duration::from_secs(2),
         },
     ]

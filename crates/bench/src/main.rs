@@ -41,8 +41,8 @@ fn main() -> Result<()> {
     let smoke = is(&[Command::Smoke]);
     println!("Measured on {}; load before: {}\n", machine::describe(), machine::load());
     if is(&[Command::Engine, Command::All, Command::Smoke]) {
-        let (rounds, round) = if smoke { (1, 1) } else { (7, 300) };
-        print!("{}", engine::report(rounds, Duration::from_millis(round)));
+        let (rounds, round, largest) = if smoke { (1, 1, 100) } else { (7, 300, 1000) };
+        print!("{}", engine::report(rounds, Duration::from_millis(round), largest));
     }
     if is(&[Command::Engine]) {
         return Ok(());

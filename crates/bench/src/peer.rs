@@ -2,6 +2,7 @@
 //! promises of a Pod are kept.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -182,7 +183,8 @@ fn on_podman(holdfast: &Holdfast, podman: &Podman, case: &Case) -> Result<(Vec<S
     let file = manifest.to_string_lossy().into_owned();
     let start = Instant::now();
     let mut play = podman.command(&["kube", "play", &file]);
-    play.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let errors = dir.join("stderr");
+    play.stdout(Stdio::null()).stderr(std::fs::File::create(&errors)?);
     let mut play = play.spawn()?;
     let mut status = None;
     while start.elapsed() < case.limit {
@@ -200,7 +202,10 @@ fn on_podman(holdfast: &Holdfast, podman: &Podman, case: &Case) -> Result<(Vec<S
             play.kill()?;
             play.wait()?;
         }
-        Some(s) if !s.success() => said = format!(" (`kube play` ended with {s})"),
+        Some(s) if !s.success() => {
+            let text = std::fs::read_to_string(&errors)?;
+            said = format!(" ({})", text.lines().next_back().unwrap_or("it failed").trim());
+        }
         Some(_) => {}
     }
     let _ = podman.text(&["kube", "down", &file]);

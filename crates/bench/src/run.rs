@@ -184,6 +184,15 @@ fn reactions(holdfast: &Holdfast, size: Size, section: &mut Section) -> Result<(
     Ok(())
 }
 
+/// What one round of [`times`] took, in milliseconds.
+struct Round {
+    bare: f64,
+    small: f64,
+    one: f64,
+    large: Option<f64>,
+    many: Option<f64>,
+}
+
 /// From start to end, beside bare fork and exec, and for many containers and pods.
 fn times(holdfast: &Holdfast, size: Size, section: &mut Section) -> Result<()> {
     const SMALL: usize = 5;
@@ -199,41 +208,42 @@ fn times(holdfast: &Holdfast, size: Size, section: &mut Section) -> Result<()> {
     for round in 0..size.rounds {
         // The large ones take long, and have many containers to average over.
         let big = round < size.rounds.div_ceil(4);
-        let each = |ok: bool, file: &Path| ok.then(|| holdfast.run(file, &[])).transpose();
-        rounds.push((
-            millis(bare::together(&TRUE, SMALL)?),
-            millis(holdfast.run(&small, &[])?),
-            millis(holdfast.run(&one, &[])?),
-            each(big, &large)?.map(millis),
-            each(big, &many)?.map(millis),
-        ));
+        let each = |file: &Path| big.then(|| holdfast.run(file, &[]).map(millis)).transpose();
+        rounds.push(Round {
+            bare: millis(bare::together(&TRUE, SMALL)?),
+            small: millis(holdfast.run(&small, &[])?),
+            one: millis(holdfast.run(&one, &[])?),
+            large: each(&large)?,
+            many: each(&many)?,
+        });
     }
-    let median = |f: &dyn Fn(&(f64, f64, f64, Option<f64>, Option<f64>)) -> Option<f64>| {
+    let median = |f: &dyn Fn(&Round) -> Option<f64>| {
         Samples::new(rounds.iter().filter_map(f).collect()).median()
     };
     let n = SMALL as f64;
-    let above = median(&|r| Some((r.1 - r.0) / n));
+    let above = median(&|r| Some((r.small - r.bare) / n));
     section.push(
         Row::new(&format!("pod of {SMALL} containers, whole command, above bare fork+exec"))
             .wanted("<= 2 ms a container")
             .got(&format!(
                 "{above:.2} ms a container ({:.1} ms; bare: {:.1} ms)",
-                median(&|r| Some(r.1)),
-                median(&|r| Some(r.0))
+                median(&|r| Some(r.small)),
+                median(&|r| Some(r.bare))
             ))
             .ok(above <= 2.0),
     );
-    let marginal = median(&|r| Some((r.1 - r.2) / (n - 1.0) - r.0 / n));
-    section
-        .push(Row::new("… of which each container more (5 containers against 1, above bare)").got(
-            &format!("{marginal:.2} ms; a pod of one takes {:.1} ms", median(&|r| Some(r.2))),
-        ));
-    let base = median(&|r| Some(r.1 / n));
+    let marginal = median(&|r| Some((r.small - r.one) / (n - 1.0) - r.bare / n));
+    section.push(
+        Row::new("… of which each container more (5 containers against 1, above bare)").got(
+            &format!("{marginal:.2} ms; a pod of one takes {:.1} ms", median(&|r| Some(r.one))),
+        ),
+    );
+    let base = median(&|r| Some(r.small / n));
     let shapes = [
-        (format!("one pod of {} containers", size.large), median(&|r| r.3), size.large),
+        (format!("one pod of {} containers", size.large), median(&|r| r.large), size.large),
         (
             format!("{} pods of {per_pod} in one file", size.pods),
-            median(&|r| r.4),
+            median(&|r| r.many),
             size.pods * per_pod,
         ),
     ];
