@@ -181,7 +181,13 @@ fn cleanup_one(run: &Path) -> io::Result<()> {
     // Without a lock file it was being made when its owner died (making it needs the state lock, which
     // we hold), or it is not ours at all; then it is not empty, and removing it fails.
     match File::open(run.join("lock")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return fs::remove_dir(run),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Its owner may have removed it before we had the state lock.
+            return match fs::remove_dir(run) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            };
+        }
         Err(error) => return Err(error),
         Ok(lock) => match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(()), // alive
@@ -224,6 +230,12 @@ mod tests {
         let path = alive.path().to_owned();
         alive.remove().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_run_that_ended_meanwhile_is_no_problem() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(cleanup_one(&state.path().join("gone")).is_ok());
     }
 
     #[test]
