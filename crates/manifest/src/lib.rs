@@ -38,6 +38,7 @@ mod decode;
 mod defaults;
 pub mod diagnostic;
 pub mod expand;
+mod known;
 mod load;
 pub mod object;
 pub mod path;

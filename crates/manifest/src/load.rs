@@ -10,7 +10,7 @@ use crate::object::Object;
 use crate::path::{FieldPath, Segment};
 use crate::source::{Source, Text};
 use crate::tree::{self, Limits, NodeId, Tree, Value};
-use crate::{defaults, validate};
+use crate::{defaults, known, validate};
 
 /// How to read manifests.
 #[derive(Clone, Debug)]
@@ -48,8 +48,8 @@ pub struct Loaded {
 
 /// Reads every object of every source.
 ///
-/// Kinds that Holdfast does not run are left out with a warning. All errors are reported, not only
-/// the first.
+/// Kinds that Holdfast does not run are left out with a warning; a kind that Kubernetes does not have,
+/// in a group whose kinds are known, is an error. All errors are reported, not only the first.
 ///
 /// # Errors
 /// Every error and warning, if there is an error.
@@ -154,16 +154,17 @@ impl Loader<'_> {
         }
         let place = tree.locate(root, &field("kind"));
         let Some(reader) = KINDS.iter().find(|k| k.kind == kind && same_api(k, version)) else {
+            if known::is_unknown(version, kind) {
+                let help = known::meant(version, kind);
+                return self.error(reading, place, no_matches(kind, version), help.as_deref());
+            }
             let message = format!("{version} {kind} is not run by holdfast; it is left out");
             let finding =
                 Diagnostic::document(Severity::Warning, message, None, reading.text, place);
             return self.finding(finding);
         };
         if reader.version != version {
-            let message = format!(
-                "no matches for kind {kind:?} in version {:?}",
-                crate::decode::clip(version)
-            );
+            let message = no_matches(kind, version);
             let help = format!("{kind} is served as apiVersion {}", reader.version);
             let place = tree.locate(root, &field("apiVersion"));
             return self.error(reading, place, message, Some(&help));
@@ -309,6 +310,12 @@ impl Masked {
             self.unreadable.contains(&prefix) || (required && self.meant.contains(&prefix))
         })
     }
+}
+
+/// kubectl's words for a kind that is not there (apimachinery: `NoKindMatchError`).
+fn no_matches(kind: &str, version: &str) -> String {
+    let (kind, version) = (crate::decode::clip(kind), crate::decode::clip(version));
+    format!("no matches for kind {kind:?} in version {version:?}")
 }
 
 /// The text of a source, or why it is none.

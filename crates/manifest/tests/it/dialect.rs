@@ -160,6 +160,38 @@ fn other_kinds_are_left_out_with_a_word() {
 }
 
 #[test]
+fn a_kind_that_kubernetes_does_not_have_is_an_error() {
+    let findings = read("apiVersion: v1\nkind: Pot\nmetadata: {name: p}\n").unwrap_err();
+    let text = findings.to_string();
+    assert!(
+        text.contains("test.yaml:2:7: error: no matches for kind \"Pot\" in version \"v1\""),
+        "{text}"
+    );
+    assert!(
+        findings.render(holdfast_manifest::Style::Plain).contains("did you mean \"Pod\"?"),
+        "{text}"
+    );
+    for (text, expected) in [
+        (
+            "apiVersion: v1\nkind: Deployment\n",
+            "no matches for kind \"Deployment\" in version \"v1\"",
+        ),
+        (
+            "apiVersion: batch/v1\nkind: Jobs\n",
+            "no matches for kind \"Jobs\" in version \"batch/v1\"",
+        ),
+        (
+            "apiVersion: v1\nkind: PotList\nitems: [{metadata: {name: p}}]\n",
+            "no matches for kind \"Pot\" in version \"v1\"",
+        ),
+    ] {
+        assert_eq!(messages(read(text)), [expected]);
+    }
+    // A custom resource may have any kind.
+    assert_eq!(read("apiVersion: example.com/v1\nkind: Pot\n").unwrap().warnings.iter().count(), 1);
+}
+
+#[test]
 fn names_are_unique() {
     let pod = pod_with("");
     let twice = format!("{pod}---\n{pod}");
