@@ -1,6 +1,6 @@
 //! What a run shows: rows, watch events, container output, events, and the end of waiting.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use holdfast_lifecycle::job::JobConditionKind;
 use holdfast_lifecycle::status::ConditionKind;
 use holdfast_lifecycle::{Phase, Time};
-use holdfast_manifest::object::{Object, Timestamp};
+use holdfast_manifest::object::{Object, ObjectMeta, Timestamp};
 use holdfast_manifest::wire::{self, Deletion};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::config::Node;
@@ -40,6 +40,8 @@ pub(super) struct Report {
     clock: Clock,
     node: wire::Node,
     until: Option<Until>,
+    /// Whether all objects are in one namespace.
+    one_namespace: bool,
     /// Pods and Jobs by name, as last seen.
     pods: BTreeMap<String, PodChange>,
     jobs: BTreeMap<String, JobChange>,
@@ -63,6 +65,8 @@ impl Report {
         let on_terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
         let live = (args.output == Format::Table && on_terminal).then(Live::default);
         let pods = objects.iter().map(own_pods).sum();
+        let namespaces: BTreeSet<&str> =
+            objects.iter().map(|o| o.metadata().namespace.as_str()).collect();
         let jobs = has(objects, |o| matches!(o, Object::Job(_) | Object::CronJob(_)));
         let timeline = args.timeline.clone().map(|path| (path, Timeline::new(clock.origin())));
         Self {
@@ -74,6 +78,7 @@ impl Report {
                 container_id_prefix: "holdfast://".into(),
             },
             until: args.until,
+            one_namespace: namespaces.len() < 2,
             pods: BTreeMap::new(),
             jobs: BTreeMap::new(),
             expected: (pods, jobs),
@@ -151,7 +156,7 @@ impl Report {
     }
 
     fn pod(&mut self, change: PodChange) {
-        let name = change.pod.metadata.name.clone();
+        let name = self.name(&change.pod.metadata);
         match self.format {
             Format::Table => self.row(&name, &change),
             Format::Jsonl => {
@@ -162,6 +167,15 @@ impl Report {
         }
         // A deleted pod stays: `-o json` shows what became of it.
         self.pods.insert(name, change);
+    }
+
+    /// What an object is called here: with its namespace if there are several.
+    fn name(&self, meta: &ObjectMeta) -> String {
+        if self.one_namespace {
+            meta.name.clone()
+        } else {
+            format!("{}/{}", meta.namespace, meta.name)
+        }
     }
 
     fn row(&mut self, name: &str, change: &PodChange) {
@@ -221,7 +235,7 @@ impl Report {
             let object = wire::job_json(&change.job, &change.status);
             self.watch_event(change.kind, &object);
         }
-        self.jobs.insert(change.job.metadata.name.clone(), change);
+        self.jobs.insert(self.name(&change.job.metadata), change);
     }
 
     /// Whether the condition of `--for` holds.
