@@ -25,6 +25,9 @@ pub trait Runtime {
     /// Takes a sandbox down; whatever still runs in it is killed.
     async fn stop_sandbox(&self, pod: &PodUid, attempt: u32);
 
+    /// Forgets a pod that is over: what it had in memory ([`MountSource::PodTmpfs`]) is gone.
+    async fn remove_pod(&self, pod: &PodUid);
+
     /// Creates and starts a container in the newest sandbox of its pod. When this returns `Ok` the
     /// process has been exec'ed.
     ///
@@ -163,8 +166,23 @@ pub enum MountSource {
     /// A file or directory of the host, bound by its inode. The path has no symbolic links: one that
     /// appears in it before the mount is made is refused.
     Bind(PathBuf),
-    /// A new memory file system with at most this many bytes.
-    Tmpfs(Option<u64>),
+    /// A memory file system that all containers of the pod share. It is made when the first of them
+    /// starts and stays, also when the sandbox is replaced, until [`Runtime::remove_pod`].
+    PodTmpfs(PodTmpfs),
+}
+
+/// A memory file system of a pod. All mounts of one name have the same size and group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodTmpfs {
+    /// Its name within the pod.
+    pub name: String,
+    /// How many bytes it holds; `None` for the kernel's default, half of the memory.
+    pub size: Option<u64>,
+    /// The group it is given to (`fsGroup`).
+    pub gid: Option<u32>,
+    /// The part of it that is mounted (`subPath`): a relative path without `..`, looked up inside when
+    /// the container starts; a directory is made if there is nothing.
+    pub sub_path: Option<PathBuf>,
 }
 
 /// `mountPropagation`.

@@ -247,6 +247,7 @@ impl<R: Runtime + 'static> Driver<R> {
         while let Some(done) = self.operations.join_next().await {
             pass_on_panic(done);
         }
+        self.env.runtime.remove_pod(&self.uid).await;
         let message = self.assets.clean_up();
         if let Err(message) = message {
             self.notify(Notice::Message(message));

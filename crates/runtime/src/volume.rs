@@ -3,9 +3,11 @@
 //! ```text
 //! <state>/pods/<uid>/volumes/kubernetes.io~configmap/<name>     configMap, secret, downwardAPI, projected
 //!                           /kubernetes.io~empty-dir/<name>     emptyDir
-//! <tmpfs>/holdfast-<uid>/<name>                                 emptyDir with medium Memory
 //! <state>/volumes/<namespace>/<claim>                           persistentVolumeClaim, kept between runs
 //! ```
+//!
+//! An emptyDir with `medium: Memory` has no files here: the runtime makes it
+//! ([`MountSource::PodTmpfs`]).
 //!
 //! The paths handed out ([`PodVolumes::mounts`]) have no symbolic links in them: a runtime that opens
 //! them without following links gets what was found here, even if a container swaps a directory for
@@ -13,6 +15,7 @@
 
 mod atomic;
 mod host_path;
+mod memory;
 mod ownership;
 mod payload;
 mod pod_dir;
@@ -33,7 +36,7 @@ use holdfast_manifest::object::volume::EmptyDirSource;
 pub use pod_dir::remove_stale;
 
 use crate::config::{Objects, PodView, expand_sub_path};
-use crate::contract::{Mount, MountSource, Propagation};
+use crate::contract::{Mount, MountSource, PodTmpfs, Propagation};
 use atomic::Payload;
 use ownership::FsGroup;
 use payload::Collector;
@@ -56,12 +59,20 @@ pub struct PodVolumes {
 /// A volume that is set up.
 #[derive(Clone, Debug)]
 struct Ready {
-    path: PathBuf,
+    place: Place,
     read_only: bool,
     /// `hostPath` without a type: made when a container wants it, as containerd does.
     make_on_use: bool,
-    /// `emptyDir.sizeLimit` in bytes and as written.
+    /// `emptyDir.sizeLimit` in bytes and as written, where it has to be watched.
     limit: Option<(u64, String)>,
+}
+
+/// Where a volume is.
+#[derive(Clone, Debug)]
+enum Place {
+    Path(PathBuf),
+    /// In memory, made by the runtime.
+    Memory(PodTmpfs),
 }
 
 /// Volumes that could not be set up, in the words for
@@ -116,6 +127,17 @@ pub enum MountError {
     /// An unknown word.
     #[error("invalid MountPropagation mode: {0:?}")]
     Propagation(String),
+    /// Nothing that a container mounts inside can get out of a memory volume.
+    #[error(
+        "mountPropagation Bidirectional of volumeMount {mount:?} of container {container:?} is not \
+         supported on an emptyDir of medium Memory; leave the medium out"
+    )]
+    MemoryPropagation {
+        /// `volumeMounts[].name`.
+        mount: String,
+        /// The container.
+        container: String,
+    },
     /// A `hostPath` that is not there and cannot be made.
     #[error("failed to generate container spec: failed to mkdir {path:?}: {source}")]
     HostPath {
@@ -150,14 +172,6 @@ impl PodVolumes {
         self.dir.path()
     }
 
-    /// A directory of the pod on a memory file system.
-    ///
-    /// # Errors
-    /// The system's; `Unsupported` where there is no such file system to write to.
-    pub fn memory_directory(&mut self) -> io::Result<&Path> {
-        self.dir.memory()
-    }
-
     /// Sets every volume of the pod up, or brings its files up to date. May be called again, after a
     /// failure or when a ConfigMap has changed: running containers see all of the change or none.
     ///
@@ -188,9 +202,14 @@ impl PodVolumes {
         if volume.name.is_empty() || volume.name.contains('/') || volume.name.starts_with('.') {
             return Err("its name cannot be the name of a directory".into());
         }
-        let plain = |path, read_only| Ready { path, read_only, make_on_use: false, limit: None };
+        let plain = |path, read_only| Ready {
+            place: Place::Path(path),
+            read_only,
+            make_on_use: false,
+            limit: None,
+        };
         if let Some(source) = &volume.empty_dir {
-            return self.empty_dir(&volume.name, source, group);
+            return self.empty_dir(&volume.name, source, group, collector.view);
         }
         if let Some(source) = &volume.host_path {
             let kind = source.kind.as_deref().unwrap_or("");
@@ -227,12 +246,18 @@ impl PodVolumes {
         name: &str,
         source: &EmptyDirSource,
         group: Option<FsGroup>,
+        view: PodView<'_>,
     ) -> Result<Ready, String> {
-        let path = match source.medium.as_str() {
-            "" => self.volume_path("empty-dir", name),
-            "Memory" => self.dir.memory().map_err(|err| err.to_string())?.join(name),
+        match source.medium.as_str() {
+            "" => {}
+            "Memory" => {
+                let tmpfs = memory::volume(name, source, group, view)?;
+                let place = Place::Memory(tmpfs);
+                return Ok(Ready { place, read_only: false, make_on_use: false, limit: None });
+            }
             other => return Err(format!("medium {other:?} is not supported, only Memory")),
-        };
+        }
+        let path = self.volume_path("empty-dir", name);
         if !path.is_dir() {
             make_open(&path).map_err(|err| format!("mkdir {}: {err}", path.display()))?;
             if let Some(group) = group {
@@ -241,7 +266,7 @@ impl PodVolumes {
         }
         let limit = source.size_limit.as_ref().filter(|limit| !limit.is_zero());
         let limit = limit.map(|l| (u64::try_from(l.value()).unwrap_or(0), l.to_string()));
-        Ok(Ready { path, read_only: false, make_on_use: false, limit })
+        Ok(Ready { place: Place::Path(path), read_only: false, make_on_use: false, limit })
     }
 
     /// The directory of a claim, made at its first use.
@@ -326,18 +351,28 @@ impl PodVolumes {
         } else {
             expand_sub_path(&mount.sub_path_expr, env).map_err(MountError::SubPathExpr)?
         };
-        if volume.make_on_use && !volume.path.exists() {
-            make_directory(&volume.path, 0o755)
-                .map_err(|source| MountError::HostPath { path: volume.path.clone(), source })?;
-        }
-        let source = if sub_path.is_empty() {
-            fs::canonicalize(&volume.path)
-                .map_err(|source| MountError::HostPath { path: volume.path.clone(), source })?
-        } else {
-            self.part(volume, &sub_path, container, index, mount)?
+        let source = match &volume.place {
+            Place::Memory(_) if propagation == Propagation::Bidirectional => {
+                return Err(MountError::MemoryPropagation {
+                    mount: mount.name.clone(),
+                    container: container.name.clone(),
+                });
+            }
+            Place::Memory(tmpfs) => MountSource::PodTmpfs(memory::part(tmpfs, &sub_path)?),
+            Place::Path(path) => {
+                let failed = |source| MountError::HostPath { path: path.clone(), source };
+                if volume.make_on_use && !path.exists() {
+                    make_directory(path, 0o755).map_err(failed)?;
+                }
+                MountSource::Bind(if sub_path.is_empty() {
+                    fs::canonicalize(path).map_err(failed)?
+                } else {
+                    self.part(path, &sub_path, container, index, mount)?
+                })
+            }
         };
         Ok(Mount {
-            source: MountSource::Bind(source),
+            source,
             target: Path::new("/").join(&mount.mount_path),
             read_only: mount.read_only || volume.read_only,
             propagation,
@@ -347,7 +382,7 @@ impl PodVolumes {
     /// What a subPath means now, or what it meant at the first start.
     fn part(
         &self,
-        volume: &Ready,
+        volume: &Path,
         sub_path: &str,
         container: &Container,
         index: usize,
@@ -359,7 +394,7 @@ impl PodVolumes {
         if let Some(path) = pinned().get(&key).filter(|path| path.exists()) {
             return Ok(path.clone());
         }
-        let mut path = sub_path::resolve(&volume.path, sub_path, &mount.name, &container.name)?;
+        let mut path = sub_path::resolve(volume, sub_path, &mount.name, &container.name)?;
         if self.keep_sub_paths {
             path = self.pin(&path, &key).unwrap_or(path);
             pinned().insert(key, path.clone());
@@ -391,12 +426,13 @@ impl PodVolumes {
 
     /// Measures the volumes with a `sizeLimit`. The kubelet's eviction manager does so every 10 s; the
     /// pod then fails with reason `Evicted` and this message
-    /// ([`Input::Evict`](holdfast_lifecycle::Input::Evict)). A `medium: Memory` volume, which is a
-    /// file system of its own size there, is measured here too.
+    /// ([`Input::Evict`](holdfast_lifecycle::Input::Evict)). A `medium: Memory` volume is a file system
+    /// of its own size, which the kernel keeps.
     pub fn over_limit(&self) -> Option<String> {
         self.ready.iter().find_map(|(name, volume)| {
             let (limit, text) = volume.limit.as_ref()?;
-            let used = usage::of(&volume.path);
+            let Place::Path(path) = &volume.place else { return None };
+            let used = usage::of(path);
             (used > *limit)
                 .then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. "))
         })

@@ -138,6 +138,46 @@ fn step(at: BorrowedFd<'_>, name: &Path, directory: bool) -> io::Result<OwnedFd>
     Ok(openat2(at, name, flags, resolve)?)
 }
 
+/// Opens (`O_PATH`) what is at `path` inside `root`, for a mount of a part of a volume: links are
+/// followed as long as they do not lead out. Directories that are missing are made with the mode of
+/// `root`, so that they are as open as it is.
+///
+/// # Errors
+/// EXDEV for a path that leads out, ENOENT for a link to nothing, and their kin.
+pub fn open_beneath_or_create(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let stay = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(root)?.st_mode & 0o7777);
+    let mut at = openat2(root, c".", flags, stay)?;
+    let mut done = PathBuf::new();
+    for part in path.components() {
+        done.push(part);
+        at = match openat2(root, &done, flags, stay) {
+            Err(Errno::NOENT) => {
+                let made = rustix::fs::mkdirat(&at, part.as_os_str(), mode);
+                if !matches!(made, Ok(()) | Err(Errno::EXIST)) {
+                    made?;
+                }
+                // A link to nothing is no place to make something in.
+                let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+                let found = openat2(at.as_fd(), part.as_os_str(), flags, strict)?;
+                if made.is_ok() {
+                    chmod(found.as_fd(), mode)?;
+                }
+                found
+            }
+            other => other?,
+        };
+    }
+    Ok(at)
+}
+
+/// Changes the mode of what an `O_PATH` descriptor stands for, whatever our umask is.
+fn chmod(fd: BorrowedFd<'_>, mode: Mode) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode)?)
+}
+
 /// Whether a descriptor stands for a directory.
 ///
 /// # Errors
@@ -250,6 +290,35 @@ mod tests {
         let file_in_the_way =
             open_or_create(root.as_fd(), Path::new("/run/stub/resolv.conf/x"), true);
         assert!(file_in_the_way.is_err());
+    }
+
+    #[test]
+    fn parts_of_a_volume_stay_inside() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("v");
+        std::fs::create_dir(&volume).unwrap();
+        std::fs::set_permissions(&volume, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        std::fs::write(volume.join("file"), "").unwrap();
+        symlink("made", volume.join("inside")).unwrap();
+        symlink("../out", volume.join("up")).unwrap();
+        symlink(dir.path(), volume.join("away")).unwrap();
+        let root = rustix::fs::open(&volume, OFlags::PATH, Mode::empty()).unwrap();
+        let open = |path: &str| open_beneath_or_create(root.as_fd(), Path::new(path));
+        // A link to nothing is not a place where something is made.
+        assert!(open("inside/x").is_err());
+        open("made/deep").unwrap();
+        for made in ["made", "made/deep"] {
+            let mode = std::fs::metadata(volume.join(made)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o1777, "{made}");
+        }
+        assert!(is_directory(open("inside/deep").unwrap().as_fd()).unwrap());
+        assert!(!is_directory(open("file").unwrap().as_fd()).unwrap());
+        assert!(open(".").is_ok());
+        for out in ["up", "away", "away/x", "up/x", "..", "../out", "/etc", "file/x"] {
+            assert!(open(out).is_err(), "{out}");
+        }
+        assert!(!dir.path().join("out").exists() && !dir.path().join("x").exists());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::link::lock;
 use super::output::{self, Lines, Tail};
 use super::termination::{self, Termination};
 use super::{Exit, ProcessRuntime, Running, spec, warnings_of};
-use crate::contract::{ContainerConfig, PodUid, RuntimeEvent, StartError};
+use crate::contract::{ContainerConfig, MountSource, PodUid, RuntimeEvent, StartError};
 use holdfast_lifecycle::status::InstanceId;
 
 impl ProcessRuntime {
@@ -86,6 +86,9 @@ impl ProcessRuntime {
             let running =
                 Running { exit: Some(sender), stop_signal: config.stop_signal, oom: false };
             state.containers.insert(config.instance.0, running);
+            if config.mounts.iter().any(|m| matches!(m.source, MountSource::PodTmpfs(_))) {
+                state.in_memory.insert(Arc::clone(&config.pod));
+            }
             sandbox
         };
         let spec = Box::new(spec::translate(config, sandbox, termination)?);

@@ -138,6 +138,8 @@ struct State {
     next: u64,
     containers: HashMap<u64, Running>,
     execs: HashMap<u64, oneshot::Sender<i32>>,
+    /// The pods that the launcher keeps memory file systems for.
+    in_memory: HashSet<PodUid>,
     warned: HashSet<String>,
 }
 
@@ -321,6 +323,7 @@ fn news(
 impl From<Failure> for StartError {
     fn from(failure: Failure) -> Self {
         let stage = match failure.stage {
+            Stage::Config => StartStage::Config,
             Stage::Create => StartStage::Create,
             Stage::Run => StartStage::Run,
         };
@@ -335,6 +338,12 @@ impl Runtime for ProcessRuntime {
 
     async fn stop_sandbox(&self, pod: &PodUid, attempt: u32) {
         self.drop_sandbox(pod, Some(attempt)).await;
+    }
+
+    async fn remove_pod(&self, pod: &PodUid) {
+        if lock(&self.inner.state).in_memory.remove(pod) {
+            self.inner.link.tell(Request::DropMemory { pod: pod.to_string() });
+        }
     }
 
     async fn start(&self, config: ContainerConfig) -> Result<(), StartError> {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use holdfast_sys::caps::Caps;
 use holdfast_sys::cgroup::Limits;
-use holdfast_sys::launcher::protocol::{Failure, MountSpec, Propagation, Root, Spec};
+use holdfast_sys::launcher::protocol::{
+    Failure, Memory, MountSpec, Propagation, Root, Source, Spec,
+};
 
 use crate::contract::{self, ContainerConfig, MountSource, RootFs};
 
@@ -17,8 +19,7 @@ pub(super) fn translate(
     let mut mounts: Vec<MountSpec> = config.mounts.iter().map(mount).collect();
     if let Some(file) = termination {
         mounts.push(MountSpec {
-            source: Some(file.to_owned()),
-            size: None,
+            source: Source::Host(file.to_owned()),
             target: PathBuf::from(&config.termination_message_path),
             read_only: false,
             propagation: Propagation::Private,
@@ -31,6 +32,8 @@ pub(super) fn translate(
     Ok(Spec {
         instance: config.instance.0,
         sandbox,
+        pod: config.pod.to_string(),
+        name: config.name.clone(),
         argv: config.argv.clone(),
         env: config.env.clone(),
         cwd: config.cwd.clone().unwrap_or_else(|| PathBuf::from("/")),
@@ -63,13 +66,17 @@ fn capabilities(names: &[String]) -> Result<Caps, Failure> {
 }
 
 fn mount(mount: &contract::Mount) -> MountSpec {
-    let (source, size) = match &mount.source {
-        MountSource::Bind(path) => (Some(path.clone()), None),
-        MountSource::Tmpfs(size) => (None, *size),
+    let source = match &mount.source {
+        MountSource::Bind(path) => Source::Host(path.clone()),
+        MountSource::PodTmpfs(tmpfs) => Source::Memory(Memory {
+            name: tmpfs.name.clone(),
+            size: tmpfs.size,
+            gid: tmpfs.gid,
+            sub_path: tmpfs.sub_path.clone(),
+        }),
     };
     MountSpec {
         source,
-        size,
         target: mount.target.clone(),
         read_only: mount.read_only,
         propagation: match mount.propagation {

@@ -12,12 +12,10 @@ use rustix::fs::FlockOperation;
 
 use crate::beneath;
 
-/// A pod's directory, and its directory on a memory file system.
+/// A pod's directory.
 #[derive(Debug)]
 pub(super) struct PodDir {
     path: PathBuf,
-    /// Where `medium: Memory` volumes and `/dev/shm` are; made when first wanted.
-    memory: Option<PathBuf>,
     _lock: File,
 }
 
@@ -37,60 +35,17 @@ impl PodDir {
         fs::DirBuilder::new().mode(0o750).create(&path)?;
         let lock = File::create_new(path.join("lock"))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, memory: None, _lock: lock })
+        Ok(Self { path, _lock: lock })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The pod's directory on a memory file system.
-    pub(super) fn memory(&mut self) -> io::Result<&Path> {
-        let found = match self.memory.take() {
-            Some(found) => found,
-            None => {
-                let base = memory_base()?;
-                let uid = self.path.file_name().unwrap_or_default().to_string_lossy();
-                let path = base.join(memory_name(&uid));
-                remove_in(&base, &memory_name(&uid))?;
-                // Volumes in it are open to every user of the pod, and to no one else.
-                fs::DirBuilder::new().mode(0o700).create(&path)?;
-                path
-            }
-        };
-        Ok(self.memory.insert(found))
-    }
-
     /// Removes everything.
-    pub(super) fn remove(mut self) -> io::Result<()> {
-        let memory = self.memory.take();
-        let first = memory.map_or(Ok(()), |path| remove_path(&path));
-        first.and(remove_path(&self.path))
+    pub(super) fn remove(self) -> io::Result<()> {
+        remove_path(&self.path)
     }
-}
-
-/// The directory's name on the memory file system.
-fn memory_name(uid: &str) -> String {
-    format!("holdfast-{uid}")
-}
-
-/// A directory on a memory file system that this user may write to.
-fn memory_base() -> io::Result<PathBuf> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let candidates = [Some(PathBuf::from("/dev/shm")), Some(PathBuf::from("/run")), runtime];
-    candidates
-        .into_iter()
-        .flatten()
-        .find(|path| {
-            const TMPFS: u64 = 0x0102_1994;
-            let tmpfs = rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as u64 == TMPFS);
-            tmpfs && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
-        })
-        .ok_or_else(|| {
-            let message = "no memory file system to write to: neither /dev/shm, /run nor \
-                           $XDG_RUNTIME_DIR is one";
-            io::Error::new(io::ErrorKind::Unsupported, message)
-        })
 }
 
 fn remove_path(path: &Path) -> io::Result<()> {
@@ -123,9 +78,6 @@ fn remove_pod(pods: &Path, uid: &str) -> io::Result<()> {
         }
         Err(err) if err.kind() == io::ErrorKind::NotFound => {}
         Err(err) => return Err(err),
-    }
-    if let Ok(base) = memory_base() {
-        remove_in(&base, &memory_name(uid))?;
     }
     remove_in(pods, uid)
 }
@@ -165,9 +117,7 @@ mod tests {
     fn a_pod_directory_goes_with_its_pod() {
         let temp = tempfile::tempdir().unwrap();
         let uid = format!("test-{}-a", std::process::id());
-        let mut dir = PodDir::create(temp.path(), &uid).unwrap();
-        let memory = dir.memory().unwrap().to_owned();
-        fs::write(memory.join("x"), "").unwrap();
+        let dir = PodDir::create(temp.path(), &uid).unwrap();
         fs::write(dir.path().join("x"), "").unwrap();
         let path = dir.path().to_owned();
         assert_eq!(
@@ -177,7 +127,7 @@ mod tests {
         remove_stale(temp.path()).unwrap();
         assert!(path.exists(), "in use");
         dir.remove().unwrap();
-        assert!(!path.exists() && !memory.exists());
+        assert!(!path.exists());
         assert!(PodDir::create(temp.path(), "../x").is_err());
     }
 
@@ -185,14 +135,13 @@ mod tests {
     fn what_a_killed_run_left_is_removed() {
         let temp = tempfile::tempdir().unwrap();
         let uid = format!("test-{}-b", std::process::id());
-        let mut dir = PodDir::create(temp.path(), &uid).unwrap();
-        let memory = dir.memory().unwrap().to_owned();
+        let dir = PodDir::create(temp.path(), &uid).unwrap();
         let path = dir.path().to_owned();
         // Dropped without being removed: the lock goes, the files stay.
         drop(dir);
-        assert!(path.exists() && memory.exists());
+        assert!(path.exists());
         remove_stale(temp.path()).unwrap();
-        assert!(!path.exists() && !memory.exists());
+        assert!(!path.exists());
         remove_stale(&temp.path().join("none")).unwrap();
     }
 }

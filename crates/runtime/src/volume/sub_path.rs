@@ -22,13 +22,7 @@ pub(super) fn resolve(
     mount: &str,
     container: &str,
 ) -> Result<PathBuf, MountError> {
-    let path = Path::new(sub_path);
-    if path.is_absolute() {
-        return Err(MountError::SubPathAbsolute(sub_path.to_owned()));
-    }
-    if path.components().any(|part| part == Component::ParentDir) {
-        return Err(MountError::SubPathBackstep(sub_path.to_owned()));
-    }
+    let path = check(sub_path)?;
     let failed = |making: bool| {
         let (mount, container) = (mount.to_owned(), container.to_owned());
         move |source: io::Error| match making {
@@ -47,6 +41,18 @@ pub(super) fn resolve(
         other => other.map_err(failed(false))?,
     };
     real_path(&found).map_err(failed(false))
+}
+
+/// Refuses what cannot be a part of a volume whatever is in that.
+pub(super) fn check(sub_path: &str) -> Result<&Path, MountError> {
+    let path = Path::new(sub_path);
+    if path.is_absolute() {
+        return Err(MountError::SubPathAbsolute(sub_path.to_owned()));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(MountError::SubPathBackstep(sub_path.to_owned()));
+    }
+    Ok(path)
 }
 
 /// Where the file that a descriptor stands for is now.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use holdfast_lifecycle::StartStage;
 use holdfast_lifecycle::status::InstanceId;
-use holdfast_runtime::contract::{ExecOutcome, Mount, MountSource, Propagation, RootFs, Runtime};
+use holdfast_runtime::contract::{
+    ContainerConfig, ExecOutcome, Mount, MountSource, Propagation, RootFs, Runtime,
+};
 use holdfast_runtime::process::{Isolation, Mode, Network};
 
 use crate::harness::{World, pod, sandbox, sh, with};
@@ -15,6 +17,7 @@ crate::tests! {
         rootless_containers_are_isolated,
         rootless_users_other_than_root,
         rootless_mounts_and_read_only_roots,
+        rootless_memory_volumes,
         rootless_refusals,
         without_user_namespaces_plain_processes_run,
         namespaces_asked_for_but_impossible_are_an_error,
@@ -129,6 +132,23 @@ fn rootless_mounts_and_read_only_roots() {
         config.mounts = vec![bind(Path::new("/usr"), "/usr")];
         let ended = world.run(config).await;
         assert_eq!(ended.stdout, "x\nbin\ndev\nlib\nlib64\nproc\nsbin\nsys\nusr\ny\n", "{ended:?}");
+    });
+}
+
+fn rootless_memory_volumes() {
+    rootless(async |world| {
+        let mut volume = crate::memory::volume("m");
+        if let MountSource::PodTmpfs(tmpfs) = &mut volume.source {
+            tmpfs.gid = Some(65534);
+        }
+        let text =
+            "head -c 2000000 /dev/zero > /m/big || rm /m/big; echo kept > /m/f; stat -c '%a %g' /m";
+        let config =
+            |number, text| ContainerConfig { mounts: vec![volume.clone()], ..sh(number, text) };
+        let ended = world.run(config(1, text)).await;
+        assert_eq!(ended.stdout, "3777 0\n", "{ended:?}");
+        assert!(ended.stderr.contains("No space left on device"), "{ended:?}");
+        assert_eq!(world.run(config(2, "ls /m; cat /m/f")).await.stdout, "f\nkept\n");
     });
 }
 

@@ -85,7 +85,11 @@ pub fn victim(state: &str, isolation: &str, token: &str) {
                 number += 1;
                 let script =
                     format!("(setsid sleep {token} &); sleep {token} & exec sleep {token}");
-                if runtime.start(sh(number, &script)).await.is_err() {
+                let mut config = sh(number, &script);
+                if isolation != Isolation::None {
+                    config.mounts = vec![crate::memory::volume("m")];
+                }
+                if runtime.start(config).await.is_err() {
                     break;
                 }
                 let argv =
@@ -94,6 +98,7 @@ pub fn victim(state: &str, isolation: &str, token: &str) {
                 runtime.stop(InstanceId(number), Duration::from_millis(3)).await;
             }
             runtime.stop_sandbox(&pod(), attempt).await;
+            runtime.remove_pod(&pod()).await;
         }
         // Only when the launcher was killed.
         runtime.shutdown().await;

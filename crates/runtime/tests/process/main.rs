@@ -19,6 +19,7 @@ mod basics;
 mod exec;
 mod isolation;
 mod killing;
+mod memory;
 mod network;
 mod output;
 mod root;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         exec::TESTS,
         isolation::TESTS,
         killing::TESTS,
+        memory::TESTS,
         network::TESTS,
         output::TESTS,
         root::TESTS,

@@ -23,7 +23,6 @@ crate::tests! {
         a_mount_point_cannot_lead_out_of_the_root,
         a_bind_keeps_its_inode,
         read_only_mounts_and_their_submounts,
-        memory_volumes_have_a_size,
         a_missing_source_is_a_run_error,
         shared_memory_is_the_pods,
         mounts_are_passed_on_as_asked_for,
@@ -256,16 +255,6 @@ fn read_only_mounts_and_their_submounts() {
         config.mounts =
             vec![Mount { read_only: true, ..mount(&volume, "/v") }, mount(&volume, "/w")];
         assert_eq!(world.run(config).await.stdout, "ro\nro\nrw\n");
-    });
-}
-
-fn memory_volumes_have_a_size() {
-    with_pod(async |world| {
-        let mut config =
-            sh(1, "head -c 2000000 /dev/zero > /m/f || echo full; stat -f -c %T /m; stat -c %a /m");
-        config.mounts =
-            vec![Mount { source: MountSource::Tmpfs(Some(1 << 20)), ..mount("/", "/m") }];
-        assert_eq!(world.run(config).await.stdout, "full\ntmpfs\n1777\n");
     });
 }
 

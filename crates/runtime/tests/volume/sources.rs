@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use holdfast_runtime::contract::{MountSource, PodTmpfs};
 use serde_json::json;
 
 use super::{Bench, pod, source_of};
@@ -159,7 +160,7 @@ fn an_update_reaches_the_volume_whole() {
 }
 
 #[test]
-fn empty_dirs_on_disk_and_in_memory() {
+fn empty_dirs_on_disk() {
     let bench = Bench::new();
     let (volumes, dir) = bench.one(json!({"emptyDir": {}})).unwrap();
     assert!(dir.starts_with(fs::canonicalize(bench.state.path()).unwrap()));
@@ -167,9 +168,7 @@ fn empty_dirs_on_disk_and_in_memory() {
     assert!(!volumes.has_limits());
     volumes.remove().unwrap();
     assert!(!dir.exists());
-    let source = json!({"emptyDir": {"medium": "Memory", "sizeLimit": "64Ki"}});
-    let (volumes, dir) = bench.one(source).unwrap();
-    assert_eq!(rustix::fs::statfs(&dir).unwrap().f_type, 0x0102_1994, "a tmpfs");
+    let (volumes, dir) = bench.one(json!({"emptyDir": {"sizeLimit": "64Ki"}})).unwrap();
     assert!(volumes.has_limits());
     assert_eq!(volumes.over_limit(), None);
     fs::write(dir.join("big"), vec![1; 100 << 10]).unwrap();
@@ -177,6 +176,44 @@ fn empty_dirs_on_disk_and_in_memory() {
     assert_eq!(volumes.over_limit().as_deref(), Some(words));
     volumes.remove().unwrap();
     assert!(!dir.exists());
+}
+
+#[test]
+fn empty_dirs_in_memory_are_the_runtimes() {
+    let bench = Bench::new();
+    let root = rustix::process::geteuid().is_root();
+    let gid = if root { 4711 } else { rustix::process::getegid().as_raw() };
+    let source = |limit: &str| json!({"emptyDir": {"medium": "Memory", "sizeLimit": limit}});
+    let more = json!([{"name": "v", "mountPath": "/part", "subPath": "a/b", "readOnly": true}]);
+    let pod = |source, more| pod(source, json!({"fsGroup": gid}), more);
+    let all = pod(source("64Ki"), more);
+    let mut volumes = bench.volumes();
+    bench.prepare(&mut volumes, &all).unwrap();
+    let mounts = volumes.mounts(&all.spec.containers[0], &[]).unwrap();
+    let whole = PodTmpfs { name: "v".into(), size: Some(64 << 10), gid: Some(gid), sub_path: None };
+    assert_eq!(mounts[0].source, MountSource::PodTmpfs(whole.clone()));
+    let part = PodTmpfs { sub_path: Some("a/b".into()), ..whole };
+    assert_eq!(mounts[1].source, MountSource::PodTmpfs(part));
+    assert_eq!((mounts[0].read_only, mounts[1].read_only), (false, true));
+    // The kernel keeps the limit.
+    assert!(!volumes.has_limits());
+    assert_eq!(volumes.over_limit(), None);
+    for (field, value, expected) in [
+        ("subPath", "/a", "error SubPath `/a` must not be an absolute path"),
+        ("subPath", "a/../b", "unable to provision SubPath `a/../b`: must not contain '..'"),
+        (
+            "mountPropagation",
+            "Bidirectional",
+            "mountPropagation Bidirectional of volumeMount \"v\" of container \"c\" is not \
+             supported on an emptyDir of medium Memory; leave the medium out",
+        ),
+    ] {
+        let all = pod(source("1Gi"), json!([{"name": "v", "mountPath": "/w", field: value}]));
+        bench.prepare(&mut volumes, &all).unwrap();
+        let error = volumes.mounts(&all.spec.containers[0], &[]).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+    volumes.remove().unwrap();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::context::{self, Context, HostMounts, Own};
 use super::launch;
+use super::memory::Volumes;
 use super::protocol::{Failure, Init, Isolation, Mode, Pids, Ready, Root, Spec};
 use super::sandbox::Sandbox;
 use crate::caps::Caps;
@@ -198,7 +199,8 @@ fn probe(context: &mut Context) -> Result<(), Failure> {
     let [Ok(stdout), Ok(stderr)] = output else {
         return Err(Failure::run("no more descriptors"));
     };
-    let launched = launch::start(context, &sandbox, &probe_spec(), [&stdout, &stderr], true)?;
+    let (spec, mut memory) = (probe_spec(), Volumes::default());
+    let launched = launch::start(context, &sandbox, &mut memory, &spec, [&stdout, &stderr], true)?;
     let ended = signals::reap(true);
     match read_failure(&launched.status) {
         Some(failure) => Err(failure),
@@ -217,6 +219,8 @@ fn probe_spec() -> Spec {
     Spec {
         instance: 0,
         sandbox: 0,
+        pod: String::new(),
+        name: String::new(),
         argv: vec!["true".to_owned()],
         env: Vec::new(),
         cwd: Path::new("/").to_owned(),

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::child::{Birth, Kind, become_container};
 use super::context::Context;
+use super::memory::Volumes;
 use super::parent::Parent;
 use super::protocol::{Failure, Mode, Pids, Propagation, Root, Spec};
 use super::sandbox::Sandbox;
@@ -39,6 +40,7 @@ pub(super) fn needs_shim(context: &Context, sandbox: &Sandbox) -> bool {
 pub(super) fn start(
     context: &Context,
     sandbox: &Sandbox,
+    memory: &mut Volumes,
     spec: &Spec,
     output: [&OwnedFd; 2],
     probe: bool,
@@ -48,7 +50,7 @@ pub(super) fn start(
     let sources = if context.mode == Mode::Plain {
         Vec::new()
     } else {
-        rootfs::open_sources(context, &spec.mounts)?
+        rootfs::open_sources(context, memory, spec)?
     };
     let cgroup = match &sandbox.cgroup {
         Some(pod) => Some(leaf(context, pod, spec, &mut warnings)?),

@@ -18,6 +18,7 @@ mod context;
 mod host;
 mod init;
 mod launch;
+mod memory;
 mod parent;
 pub mod protocol;
 mod rootfs;

@@ -30,6 +30,11 @@ pub enum Request {
         /// Which.
         sandbox: u64,
     },
+    /// Forget the memory file systems of a pod that has ended. Not answered.
+    DropMemory {
+        /// Which ([`Spec::pod`]).
+        pod: String,
+    },
     /// Start a container; with the descriptors of its stdout and stderr. Answered by [`Reply::Done`]
     /// when its program is exec'ed.
     Start(Box<Spec>),
@@ -95,6 +100,8 @@ pub enum Reply {
 /// How far a start got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
+    /// What it asks for cannot be had.
+    Config,
     /// It was refused before there was a process.
     Create,
     /// The process was made, but its root or its program was wrong.
@@ -112,6 +119,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A configuration that cannot be carried out.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self { stage: Stage::Config, message: message.into() }
+    }
+
     /// A refusal.
     pub fn create(message: impl Into<String>) -> Self {
         Self { stage: Stage::Create, message: message.into() }
@@ -210,16 +222,38 @@ pub enum Root {
 /// A mount of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountSpec {
-    /// The host's file or directory; `None` for a new memory file system.
-    pub source: Option<PathBuf>,
-    /// The size of the memory file system in bytes.
-    pub size: Option<u64>,
+    /// What is shown.
+    pub source: Source,
     /// Where, inside the container.
     pub target: PathBuf,
     /// Whether it is read-only.
     pub read_only: bool,
     /// How mounts made later pass through it.
     pub propagation: Propagation,
+}
+
+/// What a mount shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// A file or directory of the host.
+    Host(PathBuf),
+    /// A memory file system of the pod.
+    Memory(Memory),
+}
+
+/// A memory file system that the containers of a pod share. The first container that names it makes
+/// it; it stays until [`Request::DropMemory`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Its name within the pod.
+    pub name: String,
+    /// How many bytes it holds; the kernel's default (half of the memory) if `None`.
+    pub size: Option<u64>,
+    /// The group that it and all files in it belong to. Left out where there is only one group.
+    pub gid: Option<u32>,
+    /// The part of it that is shown, relative to it and never outside; a directory is made if there is
+    /// nothing.
+    pub sub_path: Option<PathBuf>,
 }
 
 /// How mounts made later below a bind are passed on.
@@ -240,6 +274,10 @@ pub struct Spec {
     pub instance: u64,
     /// Its sandbox.
     pub sandbox: u64,
+    /// Its pod, which may have several sandboxes one after the other.
+    pub pod: String,
+    /// Its name, for messages.
+    pub name: String,
     /// The program and its arguments.
     pub argv: Vec<String>,
     /// The environment.

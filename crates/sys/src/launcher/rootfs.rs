@@ -11,7 +11,8 @@ use rustix::fs::{Mode as FileMode, OFlags};
 
 use super::context::{Context, staging};
 use super::host::Part;
-use super::protocol::{Failure, MountSpec, Propagation, Root, Spec};
+use super::memory::Volumes;
+use super::protocol::{Failure, MountSpec, Propagation, Root, Source, Spec};
 use super::sandbox::Sandbox;
 use super::system;
 use crate::mount::{self, Change, attr};
@@ -31,7 +32,7 @@ pub(super) struct Builder<'a> {
 }
 
 /// The source of a mount, opened before the root is built.
-pub(super) type Sources = Vec<Option<OwnedFd>>;
+pub(super) type Sources = Vec<OwnedFd>;
 
 /// Says what was done when an error came.
 pub(super) trait During<T> {
@@ -54,24 +55,32 @@ pub(super) fn words(error: &io::Error) -> String {
 }
 
 fn mounting(spec: &MountSpec) -> String {
-    let source = spec.source.as_deref().unwrap_or(Path::new("tmpfs"));
+    let source = match &spec.source {
+        Source::Host(path) => path,
+        Source::Memory(memory) => Path::new(&memory.name),
+    };
     format!("error mounting \"{}\" to rootfs at \"{}\"", source.display(), spec.target.display())
 }
 
-/// Opens the sources of all binds; a bidirectional one in the host's mount namespace.
-pub(super) fn open_sources(context: &Context, mounts: &[MountSpec]) -> Result<Sources, Failure> {
-    let open = |spec: &MountSpec| {
-        let Some(source) = &spec.source else { return Ok(None) };
-        let both = spec.propagation == Propagation::Both;
-        let tree = if both {
+/// Opens the sources of all mounts; a bidirectional one in the host's mount namespace.
+pub(super) fn open_sources(
+    context: &Context,
+    memory: &mut Volumes,
+    spec: &Spec,
+) -> Result<Sources, Failure> {
+    let open = |mount: &MountSpec| {
+        let source = match &mount.source {
+            Source::Host(path) => path,
+            Source::Memory(wish) => return memory.open(context, spec, wish),
+        };
+        let tree = if mount.propagation == Propagation::Both {
             context.own.clone_from_host(source)
         } else {
             paths::open_canonical(source).and_then(|at| mount::clone_tree_at(at.as_fd(), true))
         };
-        tree.map(Some)
-            .map_err(|error| Failure::run(format!("{}: {}", mounting(spec), words(&error))))
+        tree.map_err(|error| Failure::run(format!("{}: {}", mounting(mount), words(&error))))
     };
-    mounts.iter().map(open).collect()
+    spec.mounts.iter().map(open).collect()
 }
 
 impl<'a> Builder<'a> {
@@ -93,7 +102,7 @@ impl<'a> Builder<'a> {
         system::sys(&self, root.as_fd())?;
         system::dev(&self, root.as_fd())?;
         for (spec, source) in self.spec.mounts.iter().zip(sources) {
-            bind(root.as_fd(), spec, source.as_ref())
+            bind(root.as_fd(), spec, source)
                 .map_err(|error| Failure::run(format!("{}: {}", mounting(spec), words(&error))))?;
         }
         if !self.spec.privileged {
@@ -274,25 +283,13 @@ impl<'a> Builder<'a> {
 }
 
 /// Carries out one mount of the pod.
-fn bind(root: BorrowedFd<'_>, spec: &MountSpec, source: Option<&OwnedFd>) -> io::Result<()> {
+fn bind(root: BorrowedFd<'_>, spec: &MountSpec, tree: &OwnedFd) -> io::Result<()> {
     let propagation = match spec.propagation {
         Propagation::Private => libc::MS_PRIVATE,
         Propagation::FromHost => libc::MS_SLAVE,
         Propagation::Both => libc::MS_SHARED,
     };
-    let fresh;
-    let (tree, directory) = match source {
-        Some(tree) => (tree, paths::is_directory(tree.as_fd())?),
-        None => {
-            let size = spec.size.map(|size| size.to_string());
-            let mut options = vec![("mode", Some("1777"))];
-            if let Some(size) = &size {
-                options.push(("size", Some(size.as_str())));
-            }
-            fresh = mount::new_fs("tmpfs", &options, 0)?;
-            (&fresh, true)
-        }
-    };
+    let directory = paths::is_directory(tree.as_fd())?;
     let set = if spec.read_only { attr::RDONLY } else { 0 };
     mount::set_attr(tree.as_fd(), Change { set, propagation, recursive: true })?;
     let target = paths::open_or_create(root, &spec.target, directory)?;

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::context::{self, Context};
 use super::launch::{self, Launched};
+use super::memory::Volumes;
 use super::protocol::{Failure, Mode, Packet, Reply, Request, Spec};
 use super::sandbox::Sandbox;
 use super::{init, shim, socket};
@@ -31,6 +32,7 @@ pub(super) struct Server {
     signals: SignalFd,
     context: Option<Context>,
     sandboxes: HashMap<u64, Sandbox>,
+    memory: Volumes,
     containers: HashMap<u64, Container>,
     execs: HashMap<u64, Command>,
     /// Which of them a child is.
@@ -89,6 +91,7 @@ impl Server {
             signals,
             context: None,
             sandboxes: HashMap::new(),
+            memory: Volumes::default(),
             containers: HashMap::new(),
             execs: HashMap::new(),
             children: HashMap::new(),
@@ -208,6 +211,7 @@ impl Server {
                 }
             }
             Request::DropSandbox { sandbox } => self.drop_sandbox(id, sandbox),
+            Request::DropMemory { pod } => self.memory.forget(&pod),
             Request::Start(spec) => {
                 let output = (fds.next(), fds.next());
                 if let Err(failure) = self.start(id, spec, output) {
@@ -274,7 +278,8 @@ impl Server {
                 .map_err(|error| Failure::create(format!("cannot list mounts: {error}")))?;
         }
         let shim = launch::needs_shim(context, sandbox);
-        let launched = launch::start(context, sandbox, &spec, [&stdout, &stderr], false)?;
+        let output = [&stdout, &stderr];
+        let launched = launch::start(context, sandbox, &mut self.memory, &spec, output, false)?;
         let Launched { pid, status, cgroup, warnings } = launched;
         self.children.insert(pid, Child::Container(instance));
         let container = Container {
