@@ -1,6 +1,6 @@
 //! The machine that the numbers come from.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -36,4 +36,37 @@ fn field(path: &str, name: &str) -> Option<String> {
 pub fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// Waits until at most a tenth of the processors' time is used, but no longer than `limit`. Returns
+/// the percentage that others used last.
+pub fn wait_until_quiet(limit: Duration) -> u64 {
+    let start = Instant::now();
+    let mut last = processor_time();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = processor_time();
+        let (busy, all) = (now.0.saturating_sub(last.0), now.1.saturating_sub(last.1));
+        let used = busy * 100 / all.max(1);
+        if used <= 10 || start.elapsed() >= limit {
+            return used;
+        }
+        last = now;
+    }
+}
+
+/// Ticks that all processors together were busy, and all ticks (`/proc/stat`).
+fn processor_time() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks: Vec<u64> = text
+        .lines()
+        .next()
+        .map(|line| {
+            line.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect()
+        })
+        .unwrap_or_default();
+    let all = ticks.iter().sum();
+    // The fourth and fifth are idle and waiting for IO.
+    let idle: u64 = ticks.iter().skip(3).take(2).sum();
+    (all - idle, all)
 }

@@ -17,6 +17,9 @@ struct Cli {
     /// The binary to measure [default: `holdfast` beside this program]
     #[arg(long, global = true, value_name = "FILE")]
     holdfast: Option<PathBuf>,
+    /// Wait at most this long for a quiet machine before real processes are timed
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
+    quiet: u64,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,11 +52,21 @@ fn main() -> Result<()> {
     }
     let holdfast = Holdfast::find(cli.holdfast)?;
     if is(&[Command::Run, Command::All, Command::Smoke]) {
+        wait(cli.quiet);
         let size = if smoke { Size::SMOKE } else { Size::FULL };
         print!("{}", run::report(&holdfast, size)?);
     }
     if is(&[Command::Peer, Command::All]) {
+        wait(cli.quiet);
         print!("{}", peer::report(&holdfast, 10)?);
     }
     Ok(())
+}
+
+/// Says how busy others keep the machine, once it is quiet or the time is over.
+fn wait(seconds: u64) {
+    if seconds > 0 {
+        let used = machine::wait_until_quiet(Duration::from_secs(seconds));
+        println!("Before what follows, other programs used {used} % of the processors.\n");
+    }
 }

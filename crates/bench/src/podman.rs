@@ -102,6 +102,8 @@ impl Podman {
             .arg(at("run"))
             .args(["--storage-driver", "vfs"])
             .args(args)
+            // A directory here that is called like the image would be taken for its sources.
+            .current_dir(self.dir.path())
             .stdin(Stdio::null());
         command
     }
