@@ -70,7 +70,7 @@ fn what_is_missing_is_said_in_kubernetes_words() {
         ),
         (
             json!({"hostPath": {"path": "/no/such", "type": "File"}}),
-            "hostPath /no/such doesn't exist",
+            "hostPath type check failed: /no/such is not a file",
         ),
         (
             json!({"nfs": {"server": "x", "path": "/"}}),
