@@ -24,7 +24,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let result = match cli.command {
-        args::Command::Run(args) => run::run(&args),
+        args::Command::Run(args) => run::run(*args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -10,7 +10,6 @@ use anyhow::{Context, bail};
 use holdfast_lifecycle::Options;
 use holdfast_manifest::object::Object;
 use holdfast_manifest::{Loaded, Source, Style};
-use holdfast_runtime::Site;
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::config::{self, Objects};
 use holdfast_runtime::config_file::ConfigFile;
@@ -18,6 +17,7 @@ use holdfast_runtime::driver::{Fault, FaultKind};
 use holdfast_runtime::image::{ImageStore, Source as ImageSource};
 use holdfast_runtime::node::{Node, NodeCommand, NodeOptions, NodeParts, pod_of};
 use holdfast_runtime::process::{self, Mode, ProcessOptions, ProcessRuntime};
+use holdfast_runtime::{RuntimeEvent, Site};
 use holdfast_sys::launcher::{self, Launcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -35,16 +35,63 @@ const EXIT_TIMEOUT: u8 = 124;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs the command; the exit code.
-pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     // Containers are made by a process of one thread, forked before there is any other thread.
     let launcher = launcher::fork().context("cannot start the launcher process")?;
-    let Some(loaded) = load(args)? else { return Ok(EXIT_USAGE) };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, run_node(args, loaded, launcher))
+    local.block_on(&runtime, start(Arc::new(args), launcher))
+}
+
+/// Reads the manifests while the launcher finds out what this machine allows, then runs the node.
+async fn start(args: Arc<RunArgs>, launcher: Launcher) -> anyhow::Result<u8> {
+    let (events, runtime_events) = mpsc::unbounded_channel();
+    let (warnings, runtime_warnings) = mpsc::unbounded_channel();
+    let options = process_options(&args, warnings);
+    let reader = Arc::clone(&args);
+    let (loaded, made) = tokio::join!(
+        tokio::task::spawn_blocking(move || load(&reader)),
+        ProcessRuntime::new(launcher, options, events),
+    );
+    match (loaded.context("reading the manifests failed")?, made) {
+        (Ok(Some(loaded)), Ok((runtime, notices))) => {
+            for notice in notices {
+                anstream::eprintln!("note: {notice}");
+            }
+            let result = run_node(&args, loaded, &runtime, runtime_events, runtime_warnings).await;
+            runtime.shutdown().await;
+            result
+        }
+        (loaded, made) => {
+            if let Ok((runtime, _)) = &made {
+                runtime.shutdown().await;
+            }
+            // What is wrong with the manifests comes first.
+            match loaded? {
+                None => Ok(EXIT_USAGE),
+                Some(_) => made.map(|_| EXIT_USAGE).map_err(Into::into),
+            }
+        }
+    }
+}
+
+fn process_options(args: &RunArgs, warnings: mpsc::UnboundedSender<String>) -> ProcessOptions {
+    ProcessOptions {
+        isolation: match args.isolation {
+            Isolation::Auto => process::Isolation::Auto,
+            Isolation::Namespaces => process::Isolation::Namespaces,
+            Isolation::None => process::Isolation::None,
+        },
+        network: match args.network {
+            Network::Host => process::Network::Host,
+            Network::Pod => process::Network::Pod,
+        },
+        warnings: Some(warnings),
+        ..ProcessOptions::default()
+    }
 }
 
 /// Reads and checks the manifests. `None` if they are wrong and that has been said.
@@ -118,7 +165,13 @@ fn check_faults(faults: &[FaultArg], loaded: &Loaded) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run_node(args: &RunArgs, loaded: Loaded, launcher: Launcher) -> anyhow::Result<u8> {
+async fn run_node(
+    args: &RunArgs,
+    loaded: Loaded,
+    runtime: &ProcessRuntime,
+    runtime_events: mpsc::UnboundedReceiver<RuntimeEvent>,
+    mut runtime_warnings: mpsc::UnboundedReceiver<String>,
+) -> anyhow::Result<u8> {
     // From here on, signals are events.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let config = config_file(args)?;
@@ -132,26 +185,7 @@ async fn run_node(args: &RunArgs, loaded: Loaded, launcher: Launcher) -> anyhow:
     if let Err(e) = holdfast_runtime::volume::remove_stale(&state_dir) {
         anstream::eprintln!("note: what a killed run left in {} stays: {e}", state_dir.display());
     }
-    let (events, runtime_events) = mpsc::unbounded_channel();
-    let (warnings, mut runtime_warnings) = mpsc::unbounded_channel();
-    let options = ProcessOptions {
-        isolation: match args.isolation {
-            Isolation::Auto => process::Isolation::Auto,
-            Isolation::Namespaces => process::Isolation::Namespaces,
-            Isolation::None => process::Isolation::None,
-        },
-        network: match args.network {
-            Network::Host => process::Network::Host,
-            Network::Pod => process::Network::Pod,
-        },
-        warnings: Some(warnings),
-        ..ProcessOptions::default()
-    };
-    let (runtime, notices) = ProcessRuntime::new(launcher, options, events).await?;
-    for notice in notices {
-        anstream::eprintln!("note: {notice}");
-    }
-    let site = site(args, &config, &loaded, &state_dir, &runtime)?;
+    let site = site(args, &config, &loaded, &state_dir, runtime)?;
     for object in &loaded.objects {
         if let Some((_, pod)) = pod_of(object) {
             for finding in config::notices(&pod, &site.node) {
@@ -209,7 +243,6 @@ async fn run_node(args: &RunArgs, loaded: Loaded, launcher: Launcher) -> anyhow:
     while let Ok(notice) = reports.try_recv() {
         report.take(notice);
     }
-    runtime.shutdown().await;
     report.finish()?;
     if let Some(code) = end {
         return Ok(code);

@@ -122,10 +122,10 @@ impl Assets {
         };
         let images = Arc::clone(&self.site.images);
         let (image, policy) = (spec.image.clone(), spec.image_pull_policy.clone());
-        let pull = move || {
-            images.pull(&image, PullPolicy::parse(&policy).unwrap_or(PullPolicy::IfNotPresent))
-        };
-        let pulled = tokio::task::spawn_blocking(pull).await;
+        let quick = images.is_quick(&image);
+        let policy = PullPolicy::parse(&policy).unwrap_or(PullPolicy::IfNotPresent);
+        let pull = move || images.pull(&image, policy);
+        let pulled = if quick { Ok(pull()) } else { tokio::task::spawn_blocking(pull).await };
         match pulled {
             Ok(Ok(image)) => {
                 let image_id = image.id.clone();

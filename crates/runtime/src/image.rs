@@ -182,6 +182,12 @@ impl ImageStore {
         })
     }
 
+    /// Whether [`pull`](Self::pull) of this image reads no file, so that it needs no blocking thread.
+    pub fn is_quick(&self, image: &str) -> bool {
+        let Ok(name) = ImageName::parse(image) else { return true };
+        matches!(self.source(image, &name), None | Some(Source::Host))
+    }
+
     /// The mapped source, `host` for an image of that name.
     fn source(&self, image: &str, name: &ImageName) -> Option<&Source> {
         let exact = |key: &ImageName| key.tag.is_some() || key.digest.is_some();
