@@ -84,7 +84,7 @@ pub struct End {
     /// Its UID.
     pub uid: PodUid,
     /// Its last status.
-    pub status: PodStatus,
+    pub status: Rc<PodStatus>,
     /// Whether it was deleted rather than ran to its end.
     pub deleted: bool,
 }
@@ -119,7 +119,7 @@ pub struct Driver<R> {
     announced: bool,
     deletion: Option<(holdfast_lifecycle::Time, u64)>,
     /// What the last published status said, for marks.
-    shown: PodStatus,
+    shown: Rc<PodStatus>,
 }
 
 impl<R: Runtime + 'static> Driver<R> {
@@ -162,7 +162,7 @@ impl<R: Runtime + 'static> Driver<R> {
             runs: HashMap::new(),
             announced: false,
             deletion: None,
-            shown: PodStatus::default(),
+            shown: Rc::default(),
         }
     }
 
@@ -253,9 +253,9 @@ impl<R: Runtime + 'static> Driver<R> {
             self.notify(Notice::Message(message));
         }
         let deleted = self.engine.deletion().is_some();
-        let status = self.engine.status().clone();
+        let status = Rc::new(self.engine.status().clone());
         if deleted {
-            self.announce(ChangeKind::Deleted);
+            self.announce(ChangeKind::Deleted, Rc::clone(&status));
         }
         End { uid: self.uid, status, deleted }
     }
@@ -265,8 +265,7 @@ impl<R: Runtime + 'static> Driver<R> {
         let _ = self.env.notices.send(notice);
     }
 
-    fn announce(&mut self, kind: ChangeKind) {
-        let status = self.engine.status().clone();
+    fn announce(&mut self, kind: ChangeKind, status: Rc<PodStatus>) {
         let meta = Meta { deleting: self.deletion.is_some(), scheduling_gated: false };
         let row = columns::row(&self.plan, &status, meta, self.engine.features());
         self.notify(Notice::Pod(PodChange {
@@ -285,8 +284,10 @@ impl<R: Runtime + 'static> Driver<R> {
     fn status_changed(&mut self) {
         let kind = if self.announced { ChangeKind::Modified } else { ChangeKind::Added };
         self.announced = true;
-        self.mark_conditions();
-        self.announce(kind);
+        let status = Rc::new(self.engine.status().clone());
+        self.mark_conditions(&status);
+        self.shown = Rc::clone(&status);
+        self.announce(kind, status);
     }
 
     fn mark(&self, container: Option<ContainerId>, run: u32, step: MarkStep) {
@@ -300,28 +301,30 @@ impl<R: Runtime + 'static> Driver<R> {
     }
 
     /// Marks what changed in `started` and `ready` since the last published status.
-    fn mark_conditions(&mut self) {
-        let new = self.engine.status().clone();
-        for s in new.all() {
-            let old = self.shown.all().find(|o| o.name == s.name);
-            let same = old.filter(|o| o.instance == s.instance);
-            let container = self.plan.find(&s.name);
-            let was =
-                |f: fn(&holdfast_lifecycle::status::ContainerStatus) -> bool| same.is_some_and(f);
-            if s.started == Some(true) && !was(|o| o.started == Some(true)) {
-                self.mark(container, s.restart_count, MarkStep::Became("started"));
-            }
-            if s.ready && !was(|o| o.ready) && s.state.is_running() {
-                self.mark(container, s.restart_count, MarkStep::Became("ready"));
-            }
-            if !s.ready && was(|o| o.ready) && s.state.is_running() {
-                self.mark(container, s.restart_count, MarkStep::Unready);
+    fn mark_conditions(&self, new: &PodStatus) {
+        // The lists keep their order.
+        let lists = [(&new.init, &self.shown.init), (&new.regular, &self.shown.regular)];
+        for (new, old) in lists {
+            for (at, s) in new.iter().enumerate() {
+                let same = old.get(at).filter(|o| o.instance == s.instance);
+                let (started, ready) = (s.started == Some(true), s.ready && s.state.is_running());
+                let was_started = same.is_some_and(|o| o.started == Some(true));
+                let was_ready = same.is_some_and(|o| o.ready);
+                let mark = |step| self.mark(self.plan.find(&s.name), s.restart_count, step);
+                if started && !was_started {
+                    mark(MarkStep::Became("started"));
+                }
+                if ready && !was_ready {
+                    mark(MarkStep::Became("ready"));
+                }
+                if was_ready && !ready && s.state.is_running() {
+                    mark(MarkStep::Unready);
+                }
             }
         }
         if new.phase != self.shown.phase && new.phase != Phase::Pending {
             self.mark(None, 0, MarkStep::Became(new.phase.as_str()));
         }
-        self.shown = new;
     }
 
     /// The pod's address, for those who call it from this machine.

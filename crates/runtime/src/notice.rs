@@ -68,7 +68,7 @@ pub struct PodChange {
     /// The engine's plan of it.
     pub plan: Rc<Plan>,
     /// Its status.
-    pub status: PodStatus,
+    pub status: Rc<PodStatus>,
     /// Its row.
     pub row: Row,
     /// When deletion was asked for, and with which grace period in seconds.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holdfast_lifecycle::cron::{self, Action};
 use holdfast_lifecycle::job::{self, JobConditionKind, JobInput, JobOutput};
 use holdfast_lifecycle::status::ConditionKind;
-use holdfast_lifecycle::{Event, Time};
+use holdfast_lifecycle::{Event, PodStatus, Time};
 use holdfast_manifest::expand::{Maker, Replicas, cron_job_job, job_pod};
 use holdfast_manifest::object::{CronJob, Job, Object, Pod};
 use holdfast_manifest::plan;
@@ -173,7 +173,7 @@ impl Controllers {
             Owner::Manifest => {}
             Owner::Job(i, pod) => {
                 if change.kind != ChangeKind::Deleted {
-                    let status = change.status.clone();
+                    let status = PodStatus::clone(&change.status);
                     let deleted = change.deletion.map(|(at, _)| at);
                     self.jobs[i].rules.handle(now, JobInput::PodChanged { pod, status, deleted });
                 }
