@@ -162,7 +162,16 @@ impl World {
             }
             Choice::Restart => {
                 self.disturbances += 1;
-                // What ran in the driver is forgotten: nobody answers it.
+                // What ran in the driver is forgotten: nobody answers it. A postStart hook is lost
+                // with it, and its container counts as started (as with a kubelet that restarts).
+                for open in &self.open {
+                    if let Open::Hook(instance, HookKind::PostStart) = open
+                        && let Some(p) = self.processes.get(instance)
+                        && self.engine.plan().container(p.container).startup.is_none()
+                    {
+                        self.was_started.insert(p.container);
+                    }
+                }
                 self.open.retain(|o| matches!(o, Open::Volumes));
                 for p in self.processes.values_mut() {
                     p.kill_at = None;
