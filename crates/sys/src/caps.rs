@@ -5,7 +5,7 @@ use std::io;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// Names without `CAP_`, by number (`linux/capability.h`).
-const NAMES: [&str; 41] = [
+pub const NAMES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "DAC_READ_SEARCH",
@@ -50,7 +50,7 @@ const NAMES: [&str; 41] = [
 ];
 
 /// What containerd gives a container that asks for nothing (`oci.defaultUnixCaps`).
-const DEFAULT: [&str; 14] = [
+pub const DEFAULT: [&str; 14] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "FSETID",

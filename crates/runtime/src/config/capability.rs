@@ -1,69 +1,7 @@
 //! The capabilities of a container.
 
 use holdfast_manifest::object::container::{Capabilities, Container};
-
-/// What containerd gives a container that asks for nothing (`defaultUnixCaps`).
-const DEFAULT: [&str; 14] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FSETID",
-    "FOWNER",
-    "MKNOD",
-    "NET_RAW",
-    "SETGID",
-    "SETUID",
-    "SETFCAP",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "KILL",
-    "AUDIT_WRITE",
-];
-
-/// All that Linux has, by number (capabilities(7)).
-const ALL: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
+use holdfast_sys::caps::{DEFAULT, NAMES};
 
 /// The capabilities of a container without the `CAP_`; `None` for all (`privileged`, or `add: [ALL]`
 /// with nothing dropped). Additions come before removals, as in containerd (`WithCapabilities`).
@@ -77,7 +15,7 @@ pub(super) fn of(container: &Container) -> Option<Vec<String>> {
     let has_all = |list: &[String]| list.iter().any(|name| name.eq_ignore_ascii_case("ALL"));
     let mut names: Vec<String> = match (has_all(&asked.add), has_all(&asked.drop)) {
         (true, false) if asked.drop.is_empty() => return None,
-        (true, false) => ALL.map(str::to_owned).into(),
+        (true, false) => NAMES.map(str::to_owned).into(),
         (_, true) => Vec::new(),
         (false, false) => DEFAULT.map(str::to_owned).into(),
     };
@@ -96,7 +34,7 @@ pub(super) fn of(container: &Container) -> Option<Vec<String>> {
 pub(super) fn canonical(name: &str) -> Option<&'static str> {
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    ALL.iter().find(|&&known| known == short).copied()
+    NAMES.iter().find(|&&known| known == short).copied()
 }
 
 #[cfg(test)]
@@ -125,6 +63,6 @@ mod tests {
         assert_eq!(caps(json!({"capabilities": {"drop": ["ALL"]}})), Some(Vec::new()));
         assert_eq!(caps(json!({"capabilities": {"add": ["ALL"]}})), None);
         let most = json!({"capabilities": {"add": ["ALL"], "drop": ["SYS_BOOT"]}});
-        assert_eq!(caps(most).unwrap().len(), ALL.len() - 1);
+        assert_eq!(caps(most).unwrap().len(), NAMES.len() - 1);
     }
 }
