@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use holdfast_lifecycle::Options;
-use holdfast_manifest::object::Object;
 use holdfast_manifest::{Loaded, Source, Style};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::config::{self, Objects};
@@ -328,9 +327,4 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Whether something of this kind is among the objects.
-fn has(objects: &[Object], what: impl Fn(&Object) -> bool) -> bool {
-    objects.iter().any(what)
 }

@@ -1,7 +1,6 @@
 //! The row that `kubectl get pods` prints (spec B; API server: `printPod`).
 
 use crate::options::Features;
-use crate::phase::find;
 use crate::plan::{Kind, Plan};
 use crate::status::{ConditionKind, ContainerStatus, PodStatus, State, Terminated};
 use crate::time::Time;
@@ -200,19 +199,4 @@ impl Row {
             _ => self.restarts.to_string(),
         }
     }
-}
-
-/// The statuses of a container in a pod status, whichever list it is in.
-pub fn status_of<'a>(
-    plan: &Plan,
-    status: &'a PodStatus,
-    name: &str,
-) -> Option<&'a ContainerStatus> {
-    let c = plan.container(plan.find(name)?);
-    let list = match c.kind {
-        Kind::Init | Kind::Sidecar => &status.init,
-        Kind::Regular => &status.regular,
-        Kind::Ephemeral => &status.ephemeral,
-    };
-    find(list, usize::MAX, c)
 }

@@ -58,7 +58,7 @@ impl Sources<'_> {
         common: Common,
     ) -> (ContainerStatus, bool) {
         let c = self.plan.container(id);
-        let mut s = self.status(id, c, old, common.has_inits, common.regular_created);
+        let mut s = self.status(id, c, old, common);
         let eager = self.mark(id, c, old, &mut s);
         (s, eager)
     }
@@ -76,13 +76,12 @@ impl Sources<'_> {
         id: ContainerId,
         c: &Container,
         old: Option<&ContainerStatus>,
-        has_inits: bool,
-        regular_created: bool,
+        common: Common,
     ) -> ContainerStatus {
         let newest = self.view.newest(id);
         let mut s = match newest {
             Some(run) => self.of_run(id, c, run, old),
-            None => self.of_nothing(id, c, old, has_inits, regular_created),
+            None => self.of_nothing(id, c, old, common),
         };
         let completed_init = c.kind == Kind::Init
             && newest.and_then(Instance::exit).is_some_and(|t| t.exit_code == 0);
@@ -147,12 +146,11 @@ impl Sources<'_> {
         id: ContainerId,
         c: &Container,
         old: Option<&ContainerStatus>,
-        has_inits: bool,
-        regular_created: bool,
+        common: Common,
     ) -> ContainerStatus {
         let mut s = ContainerStatus {
             name: Arc::clone(&c.name),
-            state: waiting(if has_inits { "PodInitializing" } else { "ContainerCreating" }),
+            state: waiting(if common.has_inits { "PodInitializing" } else { "ContainerCreating" }),
             last_state: None,
             ready: false,
             started: None,
@@ -189,7 +187,7 @@ impl Sources<'_> {
         }
         s.restart_count = old.restart_count;
         s.last_state.clone_from(&old.last_state);
-        if c.kind == Kind::Init && regular_created {
+        if c.kind == Kind::Init && common.regular_created {
             s.state = State::Terminated(Terminated {
                 exit_code: 0,
                 reason: Cow::Borrowed("Completed"),

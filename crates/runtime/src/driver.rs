@@ -60,13 +60,6 @@ pub enum Command {
     Kill,
     /// Something breaks on purpose.
     Fault(FaultKind),
-    /// A readiness gate's condition is set.
-    Gate {
-        /// The condition type.
-        name: String,
-        /// Whether it is `True`.
-        value: bool,
-    },
 }
 
 /// What a pod's task is sent.
@@ -214,7 +207,6 @@ impl<R: Runtime + 'static> Driver<R> {
                 self.kill_all(false);
                 self.abort_hooks();
             }
-            Command::Gate { name, value } => self.feed(Input::GateSet { gate: name, value }),
             Command::Fault(fault) => self.fault(&fault),
         }
     }

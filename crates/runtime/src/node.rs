@@ -288,7 +288,7 @@ impl<R: Runtime + 'static> Node<R> {
         if end.deleted {
             self.controllers.gone(handle.owner, now);
         } else {
-            self.controllers.ended(handle.owner, now);
+            self.controllers.ended(handle.owner);
             if let Some(change) = handle.last {
                 self.ended.insert(end.uid, (handle.owner, change));
             }

@@ -15,7 +15,6 @@ use holdfast_runtime::config::Node;
 use holdfast_runtime::notice::{ChangeKind, JobChange, Notice, PodChange};
 use serde_json::{Value, json};
 
-use super::has;
 use crate::args::{Format, RunArgs, Until};
 use crate::output::live::Live;
 use crate::output::prefix;
@@ -67,7 +66,7 @@ impl Report {
         let pods = objects.iter().map(own_pods).sum();
         let namespaces: BTreeSet<&str> =
             objects.iter().map(|o| o.metadata().namespace.as_str()).collect();
-        let jobs = has(objects, |o| matches!(o, Object::Job(_) | Object::CronJob(_)));
+        let jobs = objects.iter().any(|o| matches!(o, Object::Job(_) | Object::CronJob(_)));
         let timeline = args.timeline.clone().map(|path| (path, Timeline::new(clock.origin())));
         Self {
             format: args.output,

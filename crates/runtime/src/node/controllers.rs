@@ -186,7 +186,7 @@ impl Controllers {
     }
 
     /// The pod of an owner ran to its end; its object stays.
-    pub(super) fn ended(&mut self, owner: Owner, _now: Time) {
+    pub(super) fn ended(&mut self, owner: Owner) {
         if let Owner::Replica(set, n) = owner {
             self.sets[set].slots[n as usize] = Slot::Missing;
         }
