@@ -13,6 +13,7 @@ mod purity;
 mod run;
 mod test;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -44,6 +45,26 @@ enum Task {
     Completions(generate::Args),
     /// Write man pages
     Man(generate::Args),
+    /// Bring up, look at and take down a real Kubernetes on this machine (`cargo xtask cluster help`)
+    #[command(disable_help_flag = true)]
+    Cluster(Rest),
+    /// Write container images from local files, without a registry
+    #[command(disable_help_flag = true)]
+    Image(Rest),
+    /// Run pods on the kubelet and on Holdfast, and compare (`cargo xtask judge help`)
+    #[command(disable_help_flag = true)]
+    Judge(Rest),
+    /// Run upstream's own node tests (`cargo xtask upstream --help`)
+    #[command(disable_help_flag = true)]
+    Upstream(Rest),
+}
+
+/// The words after a task that `crates/e2e` carries out: a program of its own, so that the other tasks
+/// need not be built with it.
+#[derive(clap::Args)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +87,10 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Fuzz(args) => fuzz::run(args),
         Task::Completions(args) => generate::run(What::Completions, args),
         Task::Man(args) => generate::run(What::Man, args),
+        Task::Cluster(rest) => e2e("cluster", rest),
+        Task::Image(rest) => e2e("image", rest),
+        Task::Judge(rest) => e2e("judge", rest),
+        Task::Upstream(rest) => e2e("upstream", rest),
     }
 }
 
@@ -77,4 +102,8 @@ fn lint() -> anyhow::Result<()> {
     run::cargo(["doc", "--workspace", "--no-deps", "--locked"])
         .env("RUSTDOCFLAGS", "-D warnings")
         .go()
+}
+
+fn e2e(task: &str, rest: Rest) -> anyhow::Result<()> {
+    run::cargo(["run", "--quiet", "--package", "holdfast-e2e", "--", task]).args(rest.words).go()
 }

@@ -1,0 +1,46 @@
+//! `cargo xtask cluster|image|judge|upstream`: the commands of the test bench.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use holdfast_e2e::{cluster, image, judge, upstream};
+
+/// A real Kubernetes for tests, and Holdfast held against it
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Bring up, look at and take down a real Kubernetes on this machine
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Write container images from local files, without a registry
+    Image(image::Args),
+    /// Run pods on the kubelet and on Holdfast, and compare
+    #[command(subcommand)]
+    Judge(judge::Command),
+    /// Run upstream's own node tests
+    Upstream(upstream::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Cluster(command) => cluster::run(command),
+        Task::Image(args) => image::run(args),
+        Task::Judge(command) => judge::run(command),
+        Task::Upstream(args) => upstream::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
