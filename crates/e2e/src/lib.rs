@@ -9,6 +9,24 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod go;
 pub mod image;
 pub mod judge;
+pub mod packages;
 pub mod upstream;
+
+use std::path::PathBuf;
+
+/// The repository that this was built from.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    // crates/e2e is two below it.
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+/// Where what was built for the bench is kept, from one run to the next.
+#[must_use]
+pub fn cache() -> PathBuf {
+    workspace().join("target/bench")
+}

@@ -32,12 +32,12 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Cluster(command) => cluster::run(command),
-        Task::Image(args) => image::run(args),
-        Task::Judge(command) => judge::run(command),
-        Task::Upstream(args) => upstream::run(args),
+        Task::Image(args) => image::run(args).map(|()| ExitCode::SUCCESS),
+        Task::Judge(command) => judge::run(command).map(|()| ExitCode::SUCCESS),
+        Task::Upstream(args) => upstream::run(args).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("xtask: {e:#}");
             ExitCode::FAILURE
