@@ -138,6 +138,12 @@ pub(super) fn remove(layout: &Layout, unit: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// The cluster's cgroups that are there.
+pub(super) fn left(layout: &Layout) -> Result<Vec<PathBuf>> {
+    let all = mounts()?.0.into_iter().map(|hierarchy| hierarchy.path.join(layout.cgroup()));
+    Ok(all.filter(|path| path.exists()).collect())
+}
+
 fn make(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {

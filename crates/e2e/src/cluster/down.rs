@@ -6,18 +6,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::cgroups;
 use super::layout::Layout;
-use super::network::ip;
-use super::state::{self, Process, State};
+use super::state::{self, Process};
+use super::{cgroups, network};
 
 /// Ends everything of the cluster and removes its directory.
 ///
 /// # Errors
 /// What could not be ended or removed.
 pub fn down(layout: &Layout) -> Result<()> {
+    if !layout.dir().exists() && leftovers(layout)?.is_empty() {
+        return Ok(());
+    }
     let lock = state::lock(layout)?;
     clear(layout)?;
     // The lock's file goes last, and while the lock is held.
@@ -28,19 +30,13 @@ pub fn down(layout: &Layout) -> Result<()> {
 
 /// As [`down`], but leaves the directory, empty but for the lock.
 pub(super) fn clear(layout: &Layout) -> Result<()> {
-    let block = State::read(layout).and_then(|state| state.block);
-    end_processes(layout)?;
-    // The keepers have done so, unless they were killed themselves.
-    cgroups::remove(layout, None)?;
-    if let Some(block) = block {
-        wait_for_link(&block.link(), layout)?;
-    }
+    end(layout)?;
     for entry in fs::read_dir(layout.dir())?.flatten() {
         let path = entry.path();
         if path == layout.lock() {
             continue;
         }
-        // Mounts were the units', so that there is nothing below but the cluster's own files.
+        // Nothing is mounted below, so that these are the cluster's own files and nobody else's.
         let removed = if entry.file_type()?.is_dir() {
             fs::remove_dir_all(&path)
         } else {
@@ -49,6 +45,59 @@ pub(super) fn clear(layout: &Layout) -> Result<()> {
         removed.with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// Ends everything of the cluster, and leaves its files.
+pub(super) fn end(layout: &Layout) -> Result<()> {
+    end_processes(layout)?;
+    // The keepers have done so, unless they were killed themselves.
+    cgroups::remove(layout, None)?;
+    // The kernel takes namespaces apart after their last process, in its own time.
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let left = leftovers(layout)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            bail!("{}: what does not go: {}", layout.dir().display(), left.join("; "));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What there is of a cluster outside of its directory: processes, mounts, cgroups and links. Found by
+/// looking at all of the host's, not by what the cluster remembers.
+///
+/// # Errors
+/// When the host cannot be looked at.
+pub fn leftovers(layout: &Layout) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    let cgroup = format!("/{}", layout.cgroup());
+    for entry in fs::read_dir("/proc").context("/proc")?.flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let file = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let words = || file("cmdline").replace('\0', " ");
+        // Every process of a unit is in its cgroup, whoever started it.
+        if file("cgroup").lines().any(|line| line.contains(&cgroup)) && Process::of(pid).is_ok() {
+            left.push(format!("process {pid} ({})", words().trim()));
+        } else if mounted(&file("mountinfo"), layout) {
+            left.push(format!("a mount that process {pid} ({}) sees", words().trim()));
+        }
+    }
+    for process in state::processes(layout)? {
+        left.push(format!("process {} of the bench", process.pid));
+    }
+    left.extend(cgroups::left(layout)?.iter().map(|path| format!("cgroup {}", path.display())));
+    left.extend(network::links(layout)?.iter().map(|link| format!("link {link}")));
+    Ok(left)
+}
+
+/// Whether a mount is below the cluster's directory.
+fn mounted(mountinfo: &str, layout: &Layout) -> bool {
+    holdfast_sys::mountinfo::parse(mountinfo)
+        .iter()
+        .any(|mount| mount.target != layout.dir() && mount.target.starts_with(layout.dir()))
 }
 
 /// Kills the units. Process 1 of a process namespace takes everything in it along; a keeper whose init
@@ -60,6 +109,10 @@ fn end_processes(layout: &Layout) -> Result<()> {
         if all.is_empty() {
             return Ok(());
         }
+        if Instant::now() > end + PATIENCE {
+            let pids: Vec<_> = all.iter().map(|process| process.pid.to_string()).collect();
+            bail!("processes {} of the cluster do not end", pids.join(", "));
+        }
         let mut waiting = Vec::new();
         for process in &all {
             let Some(pid) = Pid::from_raw(process.pid) else { continue };
@@ -67,7 +120,7 @@ fn end_processes(layout: &Layout) -> Result<()> {
             let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
             if process.lives() {
                 if is_init(process) {
-                    let _ = pidfd_send_signal(&fd, rustix::process::Signal::KILL);
+                    let _ = pidfd_send_signal(&fd, Signal::KILL);
                 }
                 waiting.push(fd);
             }
@@ -77,13 +130,9 @@ fn end_processes(layout: &Layout) -> Result<()> {
             let timeout = Timespec::try_from(left).unwrap_or_default();
             let mut event = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
             if poll(&mut event, Some(&timeout))? == 0 {
-                // It waits for an init that never was, or is stuck: not for ever.
-                let _ = pidfd_send_signal(&fd, rustix::process::Signal::KILL);
+                // A keeper that waits for an init that never was, or is stuck: not for ever.
+                let _ = pidfd_send_signal(&fd, Signal::KILL);
             }
-        }
-        if Instant::now() > end + PATIENCE {
-            let pids: Vec<_> = all.iter().map(|process| process.pid.to_string()).collect();
-            bail!("processes {} of the cluster do not end", pids.join(", "));
         }
     }
 }
@@ -91,19 +140,6 @@ fn end_processes(layout: &Layout) -> Result<()> {
 fn is_init(process: &Process) -> bool {
     fs::read(format!("/proc/{}/cmdline", process.pid))
         .is_ok_and(|words| words.split(|byte| *byte == 0).nth(2) == Some(b"init"))
-}
-
-/// The kernel takes network namespaces apart after their last process, in its own time.
-fn wait_for_link(link: &str, layout: &Layout) -> Result<()> {
-    let _ = layout;
-    let end = Instant::now() + PATIENCE;
-    while ip(&["link", "show", link]).is_ok() {
-        if Instant::now() > end {
-            bail!("the link {link} does not go, although its namespace should have ended");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }
 
 /// How long the kernel may take for what it does on its own.

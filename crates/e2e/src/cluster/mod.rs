@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use serde_json::{Map, Value};
 
-pub use down::down;
+pub use down::{down, leftovers};
 pub use handle::{Cluster, Node};
 pub use layout::Layout;
 pub use up::up;

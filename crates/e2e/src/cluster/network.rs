@@ -64,7 +64,7 @@ impl Block {
     }
 
     /// The host's link.
-    pub(super) fn link(self) -> String {
+    fn link(self) -> String {
         format!("hfb{}", self.0)
     }
 
@@ -87,6 +87,8 @@ pub(super) async fn claim(layout: &Layout, control: &Control, init: i32) -> Resu
             ip(&["link", "add", &link, "type", "veth", "peer", "name", "up0", "netns", &pid]);
         match made {
             Ok(_) => {
+                // Whose it is, should everything else be lost.
+                ip(&["link", "set", &link, "alias", &layout.cgroup()])?;
                 connect(block, control).await?;
                 return Ok(block);
             }
@@ -124,8 +126,7 @@ pub(super) async fn join(
     nodes: &[(Control, i32)],
 ) -> Result<()> {
     let gateway = block.control().to_string();
-    for (index, (node, init)) in nodes.iter().enumerate() {
-        let number = index + 1;
+    for (number, (node, init)) in (1..).zip(nodes) {
         let port = format!("n{number}");
         // Both process ids are the host's, so that it takes the host to connect them.
         let there = format!("--net=/proc/{}/ns/net", control.1);
@@ -143,13 +144,14 @@ pub(super) async fn join(
         ] {
             node.run(&[&["ip"], words].concat()).await?;
         }
-        for (other, (unit, _)) in nodes.iter().enumerate().filter(|(other, _)| *other != index) {
-            let _ = other;
-            let (pods, via) = (block.pods_of(number), block.node(number).to_string());
-            unit.run(&["ip", "route", "add", &pods, "via", &via, "onlink", "dev", "eth0"]).await?;
-        }
+    }
+    // Pods are behind their node, for the control plane and for every other node.
+    for number in 1..=nodes.len() {
         let (pods, via) = (block.pods_of(number), block.node(number).to_string());
-        control.0.run(&["ip", "route", "add", &pods, "via", &via]).await?;
+        let others = (1..).zip(nodes).filter(|(other, _)| *other != number);
+        for unit in others.map(|(_, (unit, _))| unit).chain([control.0]) {
+            unit.run(&["ip", "route", "add", &pods, "via", &via]).await?;
+        }
     }
     if !nodes.is_empty() {
         let via = block.node(1).to_string();
@@ -178,8 +180,22 @@ fn taken() -> Result<Vec<u8>> {
     Ok(taken)
 }
 
+/// The host's links of a cluster.
+pub(super) fn links(layout: &Layout) -> Result<Vec<String>> {
+    let links: Value =
+        serde_json::from_str(&ip(&["-j", "link", "show"])?).context("`ip -j link`")?;
+    let word = |link: &Value, key: &str| link.get(key).and_then(Value::as_str).map(str::to_owned);
+    Ok(links
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|link| word(link, "ifalias").as_deref() == Some(&layout.cgroup()))
+        .filter_map(|link| word(link, "ifname"))
+        .collect())
+}
+
 /// Runs `ip` on the host.
-pub(super) fn ip(words: &[&str]) -> Result<String> {
+fn ip(words: &[&str]) -> Result<String> {
     run(Command::new("ip").args(words))
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::api::Client;
 use super::config::Config;
-use super::down::clear;
+use super::down::{clear, end};
 use super::layout::{CONTROL, Layout, node, tail};
 use super::state::{self, Process, State};
 use super::unit::{Component, Control, Keeper};
@@ -53,7 +53,16 @@ pub async fn up(layout: &Layout, options: &Options) -> Result<bool> {
         block: None,
         units: BTreeMap::new(),
     };
-    let keepers = bench.bring_up(options, &parts, &mut state).await?;
+    let keepers = match bench.bring_up(options, &parts, &mut state).await {
+        Ok(keepers) => keepers,
+        Err(why) => {
+            // The keepers are let go of, so that the units are ending; the logs stay.
+            return match end(layout) {
+                Ok(()) => Err(why),
+                Err(e) => Err(why.context(format!("{e:#}"))),
+            };
+        }
+    };
     state.up = true;
     state.write(layout)?;
     for keeper in keepers {

@@ -25,7 +25,9 @@ pub(in super::super) fn init(layout: &Layout, unit: &str) -> Result<()> {
     nix::unistd::sethostname(unit).context("sethostname")?;
     mounts::build(layout, unit)?;
     cgroups::leaf()?;
-    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward")?;
+    for (name, value) in SYSCTLS {
+        std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value).context(*name)?;
+    }
     let listener = supervisor::listen(&layout.unit(unit))?;
     writeln!(std::io::stdout(), "{READY}")?;
     std::thread::spawn(|| {
@@ -35,3 +37,12 @@ pub(in super::super) fn init(layout: &Layout, unit: &str) -> Result<()> {
     });
     supervisor::serve(listener, layout, unit)
 }
+
+/// What the unit's network does.
+const SYSCTLS: &[(&str, &str)] = &[
+    ("ip_forward", "1"),
+    // Connections of killed processes hold a network namespace, with all its links and rules, for as
+    // long as the kernel says goodbye to the other side: minutes, if that is gone as well.
+    ("tcp_fin_timeout", "1"),
+    ("tcp_orphan_retries", "1"),
+];

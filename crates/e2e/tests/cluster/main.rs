@@ -1,0 +1,12 @@
+//! The test bench itself: clusters come up, work, and leave nothing.
+//!
+//! Needs root, Debian's apt and Go. Without root the tests are skipped and say so; with `CI` set they fail
+//! instead.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test program")]
+
+mod api;
+mod ending;
+mod network;
+mod place;
+mod units;
