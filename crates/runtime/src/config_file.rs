@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use granit_parser::{Event, Parser, Span, StrInput};
@@ -36,7 +36,7 @@ pub struct ConfigFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFileError {
     /// It cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -69,12 +69,14 @@ impl ConfigFile {
     /// [`ConfigFileError`]; `Read` with `NotFound` if there is none.
     pub fn read(path: &Path) -> Result<Self, ConfigFileError> {
         let failed = |source| ConfigFileError::Read { path: path.to_owned(), source };
-        let size = fs::metadata(path).map_err(failed)?.len();
-        if size > MAX_BYTES {
-            let message = format!("it has {size} bytes, more than {MAX_BYTES}");
+        let mut text = String::new();
+        // The size that a file says it has is no bound: a device has 0 and never ends.
+        let file = fs::File::open(path).map_err(failed)?;
+        file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > MAX_BYTES {
+            let message = format!("it has more than {MAX_BYTES} bytes");
             return Err(failed(io::Error::new(io::ErrorKind::InvalidData, message)));
         }
-        let text = fs::read_to_string(path).map_err(failed)?;
         Self::parse(&text, path)
     }
 
@@ -323,6 +325,9 @@ mod tests {
         }
         assert!(parse(&"[".repeat(10_000)).is_err());
         let none = ConfigFile::read(Path::new("/no/such/holdfast.yaml")).unwrap_err();
-        assert!(none.to_string().starts_with("cannot read /no/such/holdfast.yaml"), "{none}");
+        assert_eq!(none.to_string(), "cannot read /no/such/holdfast.yaml");
+        let endless = ConfigFile::read(Path::new("/dev/zero")).unwrap_err();
+        let why = std::error::Error::source(&endless).unwrap().to_string();
+        assert_eq!(why, format!("it has more than {MAX_BYTES} bytes"));
     }
 }

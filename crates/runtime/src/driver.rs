@@ -319,9 +319,13 @@ impl<R: Runtime + 'static> Driver<R> {
         }
     }
 
-    /// The pod's address, for those who call it from this machine.
+    /// The pod's address, for those who call it from this machine: that of its sandbox, which is known
+    /// before a status with it is published. A probe that went to another address in the meantime
+    /// could be answered by somebody else.
     fn address(&self) -> IpAddr {
-        self.engine.status().pod_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        let sandbox = self.engine.view().sandbox().and_then(|s| s.ip);
+        let published = self.engine.status().pod_ip;
+        sandbox.or(published).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 }
 

@@ -84,6 +84,8 @@ struct Handle {
     name: String,
     owner: Owner,
     last: Option<PodChange>,
+    /// Its owner wants it gone. The pod may have ended by itself before it heard of that.
+    unwanted: bool,
 }
 
 /// What a node is made from.
@@ -213,7 +215,7 @@ impl<R: Runtime + 'static> Node<R> {
             self.faults.push((now + fault.after, Arc::clone(&uid), fault.kind.clone()));
         }
         self.controllers.created(owner, &name, now);
-        self.pods.insert(uid, Handle { messages, name, owner, last: None });
+        self.pods.insert(uid, Handle { messages, name, owner, last: None, unwanted: false });
     }
 
     /// Deletes the pod of an owner: it is told to stop, or its object goes if it has ended.
@@ -225,16 +227,24 @@ impl<R: Runtime + 'static> Node<R> {
             .map(|(uid, _)| Arc::clone(uid))
             .collect();
         for uid in ended {
-            if let Some((owner, mut change)) = self.ended.remove(&uid) {
-                change.kind = ChangeKind::Deleted;
-                change.at = self.env.clock.now();
-                let _ = self.watcher.send(Notice::Pod(change));
-                self.controllers.gone(owner, self.env.clock.now());
+            if let Some((owner, change)) = self.ended.remove(&uid) {
+                self.bury(owner, change);
             }
         }
-        for handle in self.pods.values().filter(|h| h.owner == owner) {
+        for handle in self.pods.values_mut().filter(|h| h.owner == owner) {
+            handle.unwanted = true;
             let _ = handle.messages.send(Message::Command(Command::Delete { grace: None }));
         }
+    }
+
+    /// The object of a pod that had ended goes.
+    fn bury(&mut self, owner: Owner, mut change: PodChange) {
+        let now = self.env.clock.now();
+        change.kind = ChangeKind::Deleted;
+        change.at = now;
+        change.deletion.get_or_insert((now, 0));
+        let _ = self.watcher.send(Notice::Pod(change));
+        self.controllers.gone(owner, now);
     }
 
     fn route(&mut self, event: RuntimeEvent) {
@@ -289,8 +299,11 @@ impl<R: Runtime + 'static> Node<R> {
             self.controllers.gone(handle.owner, now);
         } else {
             self.controllers.ended(handle.owner);
-            if let Some(change) = handle.last {
-                self.ended.insert(end.uid, (handle.owner, change));
+            match handle.last {
+                Some(change) if handle.unwanted => self.bury(handle.owner, change),
+                Some(change) => drop(self.ended.insert(end.uid, (handle.owner, change))),
+                None if handle.unwanted => self.controllers.gone(handle.owner, now),
+                None => {}
             }
         }
     }

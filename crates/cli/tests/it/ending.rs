@@ -30,6 +30,7 @@ crate::tests! {
     a_crash_loop_backs_off,
     an_oom_kill_says_so,
     a_restarted_runtime_goes_on,
+    a_fault_that_strikes_nothing_says_so,
 }
 
 fn apps_wait_for_the_post_start_hook_of_the_one_before() {
@@ -289,4 +290,11 @@ fn a_restarted_runtime_goes_on() {
         .done()
         .code(0);
     assert_eq!(done.log(), ["i", "app", "end"], "{done:#?}");
+}
+
+fn a_fault_that_strikes_nothing_says_so() {
+    let p = pod("late", "Never", vec![c("i", "sleep 0.8")], vec![c("app", "say app")]);
+    let done = Run::of(&[p]).args("--fault kill:app@300ms").done().code(0);
+    assert!(done.said("--fault kill:app struck nothing"), "{done:#?}");
+    assert_eq!(done.log(), ["app"]);
 }

@@ -23,6 +23,7 @@ crate::tests! {
     pods_with_networks_of_their_own,
     host_ports,
     probes_reach_the_pods_network,
+    probes_never_reach_the_hosts_own_servers,
 }
 
 fn web(container: Value) -> Value {
@@ -197,4 +198,19 @@ fn probes_reach_the_pods_network() {
         .code(0);
     let ip = done.json()["items"][0]["status"]["podIP"].as_str().unwrap().to_owned();
     assert!(ip.starts_with("10.") && ip != "10.0.0.1", "{ip}");
+}
+
+/// A server of the host that happens to listen on the probe's port is not the pod's.
+fn probes_never_reach_the_hosts_own_servers() {
+    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = host.local_addr().unwrap().port();
+    let probe = json!({ "tcpSocket": { "port": port }, "periodSeconds": 1, "failureThreshold": 9 });
+    let proxy = sidecar("proxy").with(json!({ "startupProbe": probe }));
+    let p = pod("web", "Never", vec![proxy], vec![c("app", "say too early")]);
+    let run = Run::of(&[p]).args("--network pod --timeout 1500ms --timeline {DIR}/timeline.json");
+    let done = run.done().code(124);
+    let probes: Vec<_> = done.timeline().into_iter().filter(|m| m.step == "probe").collect();
+    assert!(!probes.is_empty(), "{done:#?}");
+    assert!(probes.iter().all(|m| m.all["passed"] == false), "{probes:#?}");
+    assert!(!done.log().iter().any(|line| line == "too early"), "{done:#?}");
 }

@@ -4,7 +4,7 @@ use holdfast_manifest::object::Pod;
 use holdfast_manifest::object::container::{
     Container, ResourceRequirements, SecurityContext, SecurityProfile,
 };
-use holdfast_manifest::object::pod::PodSecurityContext;
+use holdfast_manifest::object::pod::{PodSecurityContext, PodSpec};
 
 use super::capability;
 use super::node::Node;
@@ -84,14 +84,7 @@ fn look(pod: &Pod, node: Option<&Node>) -> Findings {
         pod_security(security, &mut found);
     }
     if let Some(node) = node {
-        for (key, value) in &spec.node_selector {
-            if node.labels.get(key) != Some(value) {
-                found.note(
-                    format!("spec.nodeSelector[{key}]"),
-                    format!("this node has no label {key}={value}; the pod runs here all the same"),
-                );
-            }
-        }
+        scheduling(spec, node, &mut found);
     }
     for (index, volume) in spec.volumes.iter().enumerate() {
         let path = format!("spec.volumes[{index}]");
@@ -129,6 +122,45 @@ fn look(pod: &Pod, node: Option<&Node>) -> Findings {
         }
     }
     found
+}
+
+/// What a scheduler would have looked at, and what a cluster's controllers would do.
+fn scheduling(spec: &PodSpec, node: &Node, found: &mut Findings) {
+    for (key, value) in &spec.node_selector {
+        if node.labels.get(key) != Some(value) {
+            found.note(
+                format!("spec.nodeSelector[{key}]"),
+                format!("this node has no label {key}={value}; the pod runs here all the same"),
+            );
+        }
+    }
+    if !spec.node_name.is_empty() && spec.node_name != node.name {
+        let name = &node.name;
+        found.note("spec.nodeName", format!("this node is {name}; the pod runs here all the same"));
+    }
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    for kind in ["nodeAffinity", "podAffinity", "podAntiAffinity"] {
+        let required = spec.affinity.as_ref().and_then(|a| a.get(kind)?.get(REQUIRED));
+        if required.is_some_and(|terms| !terms.is_null()) {
+            found.note(
+                format!("spec.affinity.{kind}.{REQUIRED}"),
+                "there is no scheduler: the pod runs here in any case",
+            );
+        }
+    }
+    for (index, gate) in spec.readiness_gates.iter().enumerate() {
+        let kind = &gate.condition_type;
+        found.note(
+            format!("spec.readinessGates[{index}]"),
+            format!("nobody sets the condition {kind} here: the pod never becomes Ready"),
+        );
+    }
+    if spec.automount_service_account_token == Some(true) {
+        found.note(
+            "spec.automountServiceAccountToken",
+            "there is no API server: no token is mounted",
+        );
+    }
 }
 
 fn pod_security(security: &PodSecurityContext, found: &mut Findings) {

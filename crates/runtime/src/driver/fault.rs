@@ -157,8 +157,16 @@ impl<R: Runtime + 'static> Driver<R> {
     }
 
     fn kill_container(&mut self, name: &str, oom: bool) {
+        // Another pod's container.
         let Some(id) = self.plan.find(name) else { return };
-        let Some(run) = self.engine.view().newest(id).filter(|i| i.is_running()) else { return };
+        let Some(run) = self.engine.view().newest(id).filter(|i| i.is_running()) else {
+            let kind = if oom { "oom" } else { "kill" };
+            let text = format!(
+                "--fault {kind}:{name} struck nothing: it is not running in pod {}",
+                self.name
+            );
+            return self.notify(Notice::Message(text));
+        };
         let (env, instance) = (Rc::clone(&self.env), run.id);
         self.operations.spawn_local(async move { env.runtime.kill(instance, oom).await });
     }

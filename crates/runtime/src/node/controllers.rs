@@ -39,6 +39,8 @@ struct JobState {
     announced: bool,
     /// Whether its rules have been asked at all.
     started: bool,
+    /// Whether it was told that the object is gone.
+    buried: bool,
 }
 
 struct CronState {
@@ -94,7 +96,14 @@ impl Controllers {
     fn add_job(&mut self, object: Job, cron: Option<usize>, now: Time) {
         let rules = job::Job::new(plan::job(&object), self.minor, now);
         let object = Rc::new(object);
-        self.jobs.push(JobState { object, rules, cron, announced: false, started: false });
+        self.jobs.push(JobState {
+            object,
+            rules,
+            cron,
+            announced: false,
+            started: false,
+            buried: false,
+        });
     }
 
     /// Brings everything up to date. Returns what is to be done, and what is to be told.
@@ -261,6 +270,17 @@ impl JobState {
                     self.rules.handle(now, JobInput::Delete);
                 }
             }
+        }
+        if self.rules.is_gone() && !self.buried {
+            self.buried = true;
+            changed = true;
+            let (job, status) = (Rc::clone(&self.object), self.rules.status().clone());
+            notices.push(Notice::Job(JobChange {
+                at: now,
+                kind: ChangeKind::Deleted,
+                job,
+                status,
+            }));
         }
         changed
     }

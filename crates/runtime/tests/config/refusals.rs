@@ -131,3 +131,28 @@ fn what_does_less_is_said() {
         ]
     );
 }
+
+#[test]
+fn what_a_cluster_would_do_is_noted() {
+    let term = json!([{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]);
+    let required = json!({"nodeSelectorTerms": term});
+    let spec = json!({
+        "nodeName": "elsewhere",
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}},
+        "readinessGates": [{"conditionType": "example.com/ready"}],
+        "automountServiceAccountToken": true,
+    });
+    let found = notices(&pod(json!({}), spec), &Bench::new().node);
+    assert_eq!(
+        paths(found),
+        [
+            "spec.nodeName",
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+            "spec.readinessGates[0]",
+            "spec.automountServiceAccountToken",
+        ]
+    );
+    let here = Bench::new().node.name;
+    let spec = json!({"nodeName": here, "automountServiceAccountToken": false});
+    assert_eq!(notices(&pod(json!({}), spec), &Bench::new().node), []);
+}
