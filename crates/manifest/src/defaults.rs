@@ -135,6 +135,8 @@ pub(crate) fn pod(pod: &mut Pod) {
     spec.enable_service_links.get_or_insert(true);
     // The ServiceAccount admission plugin's, which every cluster has.
     set(&mut spec.service_account_name, "default");
+    // The old name is always served beside it.
+    spec.service_account.clone_from(&spec.service_account_name);
 }
 
 /// The defaults of a Job (`SetDefaults_Job`).

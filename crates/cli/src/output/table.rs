@@ -72,6 +72,11 @@ impl Visible {
         let seen = (row.ready, row.total, row.status.clone(), row.restarts);
         self.0.insert(name.to_owned(), seen.clone()) != Some(seen)
     }
+
+    /// Forgets a pod whose object is gone.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.0.remove(name);
+    }
 }
 
 #[cfg(test)]

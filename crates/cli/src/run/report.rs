@@ -9,7 +9,7 @@ use holdfast_lifecycle::job::JobConditionKind;
 use holdfast_lifecycle::status::ConditionKind;
 use holdfast_lifecycle::{Phase, Time};
 use holdfast_manifest::object::{Object, ObjectMeta, Timestamp};
-use holdfast_manifest::wire::{self, Deletion};
+use holdfast_manifest::wire::{self, Deletion, Stored};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::config::Node;
 use holdfast_runtime::notice::{ChangeKind, JobChange, Notice, PodChange};
@@ -41,9 +41,13 @@ pub(super) struct Report {
     until: Option<Until>,
     /// Whether all objects are in one namespace.
     one_namespace: bool,
-    /// Pods and Jobs by name, as last seen.
-    pods: BTreeMap<String, PodChange>,
-    jobs: BTreeMap<String, JobChange>,
+    /// Pods and Jobs by name, as last seen, each with its `resourceVersion`.
+    pods: BTreeMap<String, (PodChange, u64)>,
+    jobs: BTreeMap<String, (JobChange, u64)>,
+    /// The last `resourceVersion`.
+    version: u64,
+    /// Whether what is deleted is forgotten: a schedule has no end.
+    forgets: bool,
     /// What `--for` needs to see before it can hold: pods, and Jobs.
     expected: (usize, bool),
     timeline: Option<(PathBuf, Timeline)>,
@@ -75,11 +79,14 @@ impl Report {
                 name: node.name.clone(),
                 ips: node.ips.clone(),
                 container_id_prefix: "holdfast://".into(),
+                kubernetes: args.kubernetes,
             },
             until: args.until,
             one_namespace: namespaces.len() < 2,
             pods: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            version: 0,
+            forgets: args.schedule,
             expected: (pods, jobs),
             timeline,
             visible: Visible::default(),
@@ -156,16 +163,23 @@ impl Report {
 
     fn pod(&mut self, change: PodChange) {
         let name = self.name(&change.pod.metadata);
+        self.version += 1;
         match self.format {
             Format::Table => self.row(&name, &change),
             Format::Jsonl => {
-                let object = self.pod_json(&change);
+                let object = self.pod_json(&change, self.version);
                 self.watch_event(change.kind, &object);
             }
             Format::Json => {}
         }
         // A deleted pod stays: `-o json` shows what became of it.
-        self.pods.insert(name, change);
+        if self.forgets && change.kind == ChangeKind::Deleted {
+            self.pods.remove(&name);
+            self.visible.forget(&name);
+            self.noted.retain(|(object, _), _| object.strip_prefix("pod/") != Some(name.as_str()));
+        } else {
+            self.pods.insert(name, (change, self.version));
+        }
     }
 
     /// What an object is called here: with its namespace if there are several.
@@ -223,18 +237,29 @@ impl Report {
         self.stdout(&line);
     }
 
-    fn pod_json(&self, change: &PodChange) -> Value {
-        let deletion =
-            change.deletion.map(|(at, grace)| Deletion { at, grace: Duration::from_secs(grace) });
-        wire::pod_json(&change.pod, &change.status, &self.node, deletion)
+    fn pod_json(&self, change: &PodChange, resource_version: u64) -> Value {
+        // The kubelet's last word is a delete without any grace: only then the object goes.
+        let gone = change.kind == ChangeKind::Deleted;
+        let deletion = change.deletion.map(|(at, grace)| Deletion {
+            at,
+            grace: Duration::from_secs(if gone { 0 } else { grace }),
+        });
+        let stored = Stored { resource_version, deletion };
+        wire::pod_json(&change.pod, &change.status, &self.node, stored)
     }
 
     fn job(&mut self, change: JobChange) {
+        self.version += 1;
         if self.format == Format::Jsonl {
-            let object = wire::job_json(&change.job, &change.status);
+            let object = wire::job_json(&change.job, &change.status, self.version);
             self.watch_event(change.kind, &object);
         }
-        self.jobs.insert(self.name(&change.job.metadata), change);
+        let name = self.name(&change.job.metadata);
+        if self.forgets && change.kind == ChangeKind::Deleted {
+            self.jobs.remove(&name);
+        } else {
+            self.jobs.insert(name, (change, self.version));
+        }
     }
 
     /// Whether the condition of `--for` holds.
@@ -246,14 +271,20 @@ impl Report {
         }
         match until {
             Until::Ready => {
-                let alive = || self.pods.values().filter(|p| p.kind != ChangeKind::Deleted);
+                let alive =
+                    || self.pods.values().map(|p| &p.0).filter(|p| p.kind != ChangeKind::Deleted);
                 alive().count() >= pods.max(1)
                     && alive().all(|p| p.status.is_true(&ConditionKind::Ready))
             }
             Until::Complete => {
                 let own = |p: &&PodChange| p.pod.metadata.owner_references.is_empty();
-                self.jobs.values().all(|j| j.status.is_true(JobConditionKind::Complete))
-                    && self.pods.values().filter(own).all(|p| p.status.phase == Phase::Succeeded)
+                self.jobs.values().all(|j| j.0.status.is_true(JobConditionKind::Complete))
+                    && self
+                        .pods
+                        .values()
+                        .map(|p| &p.0)
+                        .filter(own)
+                        .all(|p| p.status.phase == Phase::Succeeded)
             }
         }
     }
@@ -283,8 +314,9 @@ impl Report {
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         self.redraw();
         if self.format == Format::Json {
-            let pods = self.pods.values().map(|p| self.pod_json(p));
-            let jobs = self.jobs.values().map(|j| wire::job_json(&j.job, &j.status));
+            let pods = self.pods.values().map(|(p, version)| self.pod_json(p, *version));
+            let jobs =
+                self.jobs.values().map(|(j, version)| wire::job_json(&j.job, &j.status, *version));
             let items: Vec<Value> = jobs.chain(pods).collect();
             let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
             self.stdout(&format!("{list:#}"));

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{put, time, word};
 use crate::object::{CronJob, Job};
 
-/// The Job with this status.
-pub fn job_json(job: &Job, status: &JobStatus) -> Value {
+/// The Job with this status, as its `resource_version`th change.
+pub fn job_json(job: &Job, status: &JobStatus, resource_version: u64) -> Value {
     let mut out = Map::new();
     if !status.conditions.is_empty() {
         let conditions = status.conditions.iter().map(|condition| {
@@ -46,7 +46,11 @@ pub fn job_json(job: &Job, status: &JobStatus) -> Value {
     }
     out.insert("uncountedTerminatedPods".to_owned(), json!({}));
     out.insert("ready".to_owned(), Value::from(status.ready));
-    with_status(serde_json::to_value(job), out)
+    let mut object = with_status(serde_json::to_value(job), out);
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".to_owned(), Value::String(resource_version.to_string()));
+    }
+    object
 }
 
 /// The CronJob with this status.

@@ -1,5 +1,6 @@
 //! A Pod with its status.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{optional_time, put, qos_class, time, word};
 use crate::object::Pod;
+use crate::object::container::{Container, VolumeMount};
 
 /// The node that the pod runs on.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +21,17 @@ pub struct Node {
     pub ips: Vec<IpAddr>,
     /// What container ids begin with, such as `holdfast://`.
     pub container_id_prefix: String,
+    /// The Kubernetes minor version whose fields a status has.
+    pub kubernetes: u32,
+}
+
+/// What the API server adds to an object that it stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// `metadata.resourceVersion`: another one for each change.
+    pub resource_version: u64,
+    /// The delete that was asked for, if any.
+    pub deletion: Option<Deletion>,
 }
 
 /// A delete that was asked for.
@@ -26,23 +39,65 @@ pub struct Node {
 pub struct Deletion {
     /// When.
     pub at: Time,
-    /// With which grace period.
+    /// With which grace period; none any more once the pod is gone.
     pub grace: Duration,
 }
+
+/// From this minor version on a status says which generation it is about
+/// (PodObservedGenerationTracking).
+const OBSERVED_GENERATION: u32 = 34;
+/// From this one on it says what a container was given (InPlacePodVerticalScaling).
+const RESOURCES: u32 = 33;
+/// From this one on it lists the mounts of a container (RecursiveReadOnlyMounts).
+const VOLUME_MOUNTS: u32 = 31;
 
 /// A pod whose metadata and spec are JSON already, so that every status after the first is cheap.
 #[derive(Clone, Debug)]
 pub struct PodJson {
     metadata: Map<String, Value>,
+    generation: i64,
     spec: Value,
+    /// What the status of each container repeats of its spec.
+    containers: HashMap<String, Repeated>,
     qos: &'static str,
     host_network: bool,
     node: Node,
 }
 
+/// `resources` and `volumeMounts` of a container status.
+#[derive(Clone, Debug)]
+struct Repeated {
+    resources: Value,
+    mounts: Option<Value>,
+}
+
+impl Repeated {
+    fn of(container: &Container) -> Self {
+        let mounts = container.volume_mounts.iter().map(mount).collect::<Vec<_>>();
+        Self {
+            resources: serde_json::to_value(&container.resources).unwrap_or_default(),
+            mounts: (!mounts.is_empty()).then_some(Value::Array(mounts)),
+        }
+    }
+}
+
+/// A mount as a status shows it (kubelet: `convertToAPIContainerStatuses`).
+fn mount(mount: &VolumeMount) -> Value {
+    let mut out = Map::new();
+    put(&mut out, "name", &mount.name);
+    put(&mut out, "mountPath", &mount.mount_path);
+    if mount.read_only {
+        out.insert("readOnly".to_owned(), Value::Bool(true));
+        // What is possible is done.
+        let asked = mount.recursive_read_only.as_deref().is_some_and(|mode| mode != "Disabled");
+        put(&mut out, "recursiveReadOnly", if asked { "Enabled" } else { "Disabled" });
+    }
+    Value::Object(out)
+}
+
 /// The pod with this status, in the order of fields that the API server uses.
-pub fn pod_json(pod: &Pod, status: &PodStatus, node: &Node, deletion: Option<Deletion>) -> Value {
-    PodJson::new(pod, node).with(status, deletion)
+pub fn pod_json(pod: &Pod, status: &PodStatus, node: &Node, stored: Stored) -> Value {
+    PodJson::new(pod, node).with(status, stored)
 }
 
 impl PodJson {
@@ -59,7 +114,16 @@ impl PodJson {
         }
         Self {
             metadata: object(serde_json::to_value(&pod.metadata)),
+            generation: pod.metadata.generation.max(1),
             spec: Value::Object(spec),
+            containers: pod
+                .spec
+                .init_containers
+                .iter()
+                .chain(&pod.spec.containers)
+                .chain(&pod.spec.ephemeral_containers)
+                .map(|container| (container.name.clone(), Repeated::of(container)))
+                .collect(),
             qos: qos_class(&pod.spec).as_str(),
             host_network: pod.spec.host_network,
             node: node.clone(),
@@ -67,28 +131,40 @@ impl PodJson {
     }
 
     /// The pod with this status.
-    pub fn with(&self, status: &PodStatus, deletion: Option<Deletion>) -> Value {
+    pub fn with(&self, status: &PodStatus, stored: Stored) -> Value {
         let mut metadata = self.metadata.clone();
-        if let Some(Deletion { at, grace }) = deletion {
+        let version = Value::String(stored.resource_version.to_string());
+        metadata.insert("resourceVersion".to_owned(), version);
+        let mut generation = self.generation;
+        if let Some(Deletion { at, grace }) = stored.deletion {
+            // A delete is a change of what is wanted (registry/rest: `BeforeDelete`).
+            generation += 1;
             // The API's deletionTimestamp is when the object is expected to be gone.
             metadata.insert("deletionTimestamp".to_owned(), time(at + grace));
             let seconds = Value::from(grace.as_secs());
             metadata.insert("deletionGracePeriodSeconds".to_owned(), seconds);
         }
+        metadata.insert("generation".to_owned(), Value::from(generation));
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": metadata,
             "spec": self.spec,
-            "status": self.status(status),
+            "status": self.status(status, generation),
         })
     }
 
-    fn status(&self, status: &PodStatus) -> Value {
+    fn status(&self, status: &PodStatus, generation: i64) -> Value {
         let mut out = Map::new();
+        // Only the kubelet says what it has seen, from its first status on.
+        let seen = status.start_time.is_some() && self.node.kubernetes >= OBSERVED_GENERATION;
+        let generation = seen.then_some(generation);
+        if let Some(generation) = generation {
+            out.insert("observedGeneration".to_owned(), Value::from(generation));
+        }
         put(&mut out, "phase", status.phase.as_str());
         if !status.conditions.is_empty() {
-            let conditions = status.conditions.iter().map(condition).collect();
+            let conditions = status.conditions.iter().map(|c| condition(c, generation)).collect();
             out.insert("conditions".to_owned(), conditions);
         }
         put(&mut out, "message", &status.message);
@@ -137,6 +213,16 @@ impl PodJson {
         if let Some(started) = status.started {
             out.insert("started".to_owned(), Value::from(started));
         }
+        if let Some(repeated) = self.containers.get(&*status.name) {
+            if self.node.kubernetes >= RESOURCES && status.instance.is_some() {
+                out.insert("resources".to_owned(), repeated.resources.clone());
+            }
+            if let Some(mounts) = &repeated.mounts
+                && self.node.kubernetes >= VOLUME_MOUNTS
+            {
+                out.insert("volumeMounts".to_owned(), mounts.clone());
+            }
+        }
         Value::Object(out)
     }
 
@@ -183,9 +269,12 @@ fn addresses(out: &mut Map<String, Value>, one: &str, all: &str, ips: &[IpAddr])
     }
 }
 
-fn condition(condition: &Condition) -> Value {
+fn condition(condition: &Condition, generation: Option<i64>) -> Value {
     let mut out = Map::new();
     put(&mut out, "type", condition.kind.as_str());
+    if let Some(generation) = generation {
+        out.insert("observedGeneration".to_owned(), Value::from(generation));
+    }
     put(&mut out, "status", word(condition.status));
     out.insert("lastProbeTime".to_owned(), Value::Null);
     out.insert("lastTransitionTime".to_owned(), time(condition.last_transition));

@@ -7,7 +7,7 @@ use holdfast_lifecycle::status::{
 };
 use holdfast_lifecycle::{Phase, PodStatus, Time};
 use holdfast_manifest::wire::{
-    Deletion, Node, QosClass, cron_job_json, job_json, object_json, pod_json, qos_class,
+    Deletion, Node, QosClass, Stored, cron_job_json, job_json, object_json, pod_json, qos_class,
 };
 use holdfast_manifest::{Object, load};
 use serde_json::json;
@@ -67,9 +67,13 @@ fn a_pod_with_its_status() {
         name: "here".into(),
         ips: vec![[192, 0, 2, 1].into()],
         container_id_prefix: "holdfast://".into(),
+        kubernetes: 30,
     };
     let deletion = Deletion { at: at(10), grace: Duration::from_secs(30) };
-    let json = pod_json(&pod(&pod_with("")), &status(), &node, Some(deletion));
+    let stored = Stored { resource_version: 42, deletion: Some(deletion) };
+    let json = pod_json(&pod(&pod_with("")), &status(), &node, stored);
+    assert_eq!(json["metadata"]["resourceVersion"], "42");
+    assert_eq!(json["metadata"]["generation"], 2);
     assert_eq!(json["metadata"]["deletionTimestamp"], "2023-11-14T22:14:00Z");
     assert_eq!(json["metadata"]["deletionGracePeriodSeconds"], 30);
     assert_eq!(json["spec"]["nodeName"], "here");
@@ -143,7 +147,55 @@ fn a_pod_with_its_status() {
     let host = pod(&pod_with("  hostNetwork: true\n"));
     let mut status = status();
     status.pod_ip = None;
-    assert_eq!(pod_json(&host, &status, &node, None)["status"]["podIP"], "192.0.2.1");
+    assert_eq!(pod_json(&host, &status, &node, Stored::default())["status"]["podIP"], "192.0.2.1");
+}
+
+/// What Kubernetes 1.35 has beside it, as a kubelet of that version published it.
+#[test]
+fn a_status_says_what_it_is_about() {
+    let container = container_with(
+        "    resources: {limits: {cpu: 1, memory: 1Mi}}\n    volumeMounts:\n    \
+         - {name: v, mountPath: /a}\n    - {name: v, mountPath: /b, readOnly: true}\n    \
+         - {name: v, mountPath: /c, readOnly: true, recursiveReadOnly: IfPossible}\n",
+    );
+    let text = container.replace("spec:\n", "spec:\n  volumes: [{name: v, emptyDir: {}}]\n");
+    let pod = pod(&text);
+    let json = |kubernetes, status: &PodStatus, deletion| {
+        let node = Node { kubernetes, ..Node::default() };
+        pod_json(&pod, status, &node, Stored { resource_version: 1, deletion })["status"].clone()
+    };
+    let running = status();
+    let new = json(35, &running, None);
+    assert_eq!(new["observedGeneration"], 1);
+    assert_eq!(new["conditions"][0]["observedGeneration"], 1);
+    let given = json!({"cpu": "1", "memory": "1Mi"});
+    assert_eq!(new["containerStatuses"][0]["resources"]["requests"], given);
+    assert_eq!(new["containerStatuses"][0]["resources"]["limits"], given);
+    assert_eq!(
+        new["containerStatuses"][0]["volumeMounts"],
+        json!([
+            {"name": "v", "mountPath": "/a"},
+            {"name": "v", "mountPath": "/b", "readOnly": true, "recursiveReadOnly": "Disabled"},
+            {"name": "v", "mountPath": "/c", "readOnly": true, "recursiveReadOnly": "Enabled"},
+        ])
+    );
+    let deletion = Deletion { at: at(10), grace: Duration::ZERO };
+    let deleted = json(34, &running, Some(deletion));
+    assert_eq!(deleted["observedGeneration"], 2);
+    assert_eq!(deleted["conditions"][0]["observedGeneration"], 2);
+    assert!(json(33, &running, None)["observedGeneration"].is_null());
+    assert!(json(33, &running, None)["containerStatuses"][0]["resources"].is_object());
+    assert!(json(32, &running, None)["containerStatuses"][0]["resources"].is_null());
+    assert!(json(30, &running, None)["containerStatuses"][0]["volumeMounts"].is_null());
+    // The scheduler's condition comes before the kubelet has seen anything.
+    let mut bound = status();
+    bound.start_time = None;
+    assert!(json(35, &bound, None)["observedGeneration"].is_null());
+    assert!(json(35, &bound, None)["conditions"][0]["observedGeneration"].is_null());
+    // Nothing was given to a container that has not run.
+    let mut waiting = status();
+    waiting.regular[0].instance = None;
+    assert!(json(35, &waiting, None)["containerStatuses"][0]["resources"].is_null());
 }
 
 #[test]
@@ -181,7 +233,8 @@ fn jobs_and_cron_jobs() {
         succeeded: 1,
         ..JobStatus::default()
     };
-    let json = job_json(&object, &status);
+    let json = job_json(&object, &status, 7);
+    assert_eq!(json["metadata"]["resourceVersion"], "7");
     assert_eq!(json["spec"]["backoffLimit"], 6);
     assert_eq!(
         json["status"],
