@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use holdfast_lifecycle::Options;
-use holdfast_manifest::{Loaded, Source, Style};
+use holdfast_manifest::{Loaded, Object, Source, Style};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::config::{self, Objects};
 use holdfast_runtime::config_file::ConfigFile;
 use holdfast_runtime::driver::{Fault, FaultKind};
-use holdfast_runtime::image::{ImageStore, Source as ImageSource};
+use holdfast_runtime::image::{ImageName, ImageStore, Source as ImageSource};
 use holdfast_runtime::node::{Node, NodeCommand, NodeOptions, NodeParts, pod_of};
 use holdfast_runtime::process::{self, Mode, ProcessOptions, ProcessRuntime};
 use holdfast_runtime::{RuntimeEvent, Site};
@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::EXIT_USAGE;
 use crate::args::{FaultArg, Isolation, Network, RunArgs};
+use crate::output::timeline::Timeline;
 
 use self::report::{Report, Verdict};
 
@@ -95,21 +96,22 @@ fn process_options(args: &RunArgs, warnings: mpsc::UnboundedSender<String>) -> P
 
 /// Reads and checks the manifests. `None` if they are wrong and that has been said.
 fn load(args: &RunArgs) -> anyhow::Result<Option<Loaded>> {
+    let mut options = holdfast_manifest::Options::default();
+    options.kubernetes = args.kubernetes;
+    options.refuse = Some(refused);
     let mut sources = Vec::new();
     for file in &args.files {
         let (name, bytes) = if file.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+            let bytes = read(std::io::stdin(), &options).context("cannot read standard input")?;
             ("<stdin>".to_owned(), bytes)
         } else {
-            let bytes =
-                std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let bytes = std::fs::File::open(file)
+                .and_then(|open| read(open, &options))
+                .with_context(|| format!("cannot read {}", file.display()))?;
             (file.display().to_string(), bytes)
         };
         sources.push(Source::new(name, bytes));
     }
-    let mut options = holdfast_manifest::Options::default();
-    options.kubernetes = args.kubernetes;
     let style = if std::io::stderr().is_terminal() { Style::Colored } else { Style::Plain };
     let loaded = match holdfast_manifest::load(&sources, &options) {
         Ok(loaded) => loaded,
@@ -121,27 +123,32 @@ fn load(args: &RunArgs) -> anyhow::Result<Option<Loaded>> {
     if !loaded.warnings.is_empty() {
         anstream::eprintln!("{}", loaded.warnings.render(style).trim_end());
     }
-    let mut refused = false;
-    for object in &loaded.objects {
-        let Some((prefix, pod)) = pod_of(object) else { continue };
-        for finding in config::unsupported(&pod) {
-            let (kind, name) = (object.kind(), &object.metadata().name);
-            let path = finding.path.strip_prefix("spec.").map_or_else(
-                || format!("{prefix}{}", finding.path),
-                |rest| format!("{prefix}spec.{rest}"),
-            );
-            anstream::eprintln!("error: {kind} {name:?}: {path}: {}", finding.reason);
-            refused = true;
-        }
-    }
-    if refused {
-        return Ok(None);
-    }
     if !loaded.objects.iter().any(|o| pod_of(o).is_some()) {
         bail!("there is nothing to run: the manifests hold no Pod, Job, CronJob or other workload");
     }
     check_faults(&args.faults, &loaded)?;
+    if let Some(path) = &args.timeline {
+        Timeline::check(path)
+            .with_context(|| format!("cannot write the timeline {}", path.display()))?;
+    }
     Ok(Some(loaded))
+}
+
+/// Reads a manifest, but not much more than is accepted: a device or a pipe may never end.
+fn read(from: impl Read, options: &holdfast_manifest::Options) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(options.limits.bytes as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the process runtime cannot do of an object: paths of fields, and reasons.
+fn refused(object: &Object) -> Vec<(String, String)> {
+    let Some((prefix, pod)) = pod_of(object) else { return Vec::new() };
+    let place = |path: &str| match path.strip_prefix("spec.") {
+        Some(rest) => format!("{prefix}spec.{rest}"),
+        None => format!("{prefix}{path}"),
+    };
+    config::unsupported(&pod).into_iter().map(|f| (place(&f.path), f.reason)).collect()
 }
 
 /// A fault that names a container which no pod has would never strike, and nobody would notice.
@@ -162,6 +169,25 @@ fn check_faults(faults: &[FaultArg], loaded: &Loaded) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// An `--image` that no container asks for is most likely a typing error.
+fn note_unused_images(args: &RunArgs, loaded: &Loaded) {
+    let pods = || loaded.objects.iter().filter_map(pod_of).map(|(_, pod)| pod.spec);
+    let images: Vec<ImageName> = pods()
+        .flat_map(|spec| {
+            let lists = [spec.init_containers, spec.containers, spec.ephemeral_containers];
+            lists.into_iter().flatten().map(|c| c.image)
+        })
+        .filter_map(|image| ImageName::parse(&image).ok())
+        .collect();
+    for text in &args.images {
+        let Some((name, _)) = text.split_once('=') else { continue };
+        let Ok(key) = ImageName::parse(name) else { continue };
+        if !images.iter().any(|image| key.covers(image)) {
+            anstream::eprintln!("note: --image {name}: no container has this image");
+        }
+    }
 }
 
 async fn run_node(
@@ -186,6 +212,12 @@ async fn run_node(
     }
     let site = site(args, &config, &loaded, &state_dir, runtime)?;
     for object in &loaded.objects {
+        if let Object::Service(service) = object {
+            let name = &service.metadata.name;
+            anstream::eprintln!(
+                "note: Service {name:?}: it has no address here, and its name is not resolved"
+            );
+        }
         if let Some((_, pod)) = pod_of(object) {
             for finding in config::notices(&pod, &site.node) {
                 let (kind, name) = (object.kind(), &object.metadata().name);
@@ -193,6 +225,7 @@ async fn run_node(
             }
         }
     }
+    note_unused_images(args, &loaded);
     let clock = Clock::start();
     let (watcher, mut reports) = mpsc::unbounded_channel();
     let (commands, inbox) = mpsc::unbounded_channel();
@@ -212,7 +245,8 @@ async fn run_node(
         clock,
     };
     let mut node = tokio::task::spawn_local(Node::new(parts, node_options).run(loaded.objects));
-    let deadline = args.timeout.map(|t| tokio::time::Instant::now() + t);
+    // A time that no clock reaches is as good as none.
+    let deadline = args.timeout.and_then(|t| tokio::time::Instant::now().checked_add(t));
     let mut end = None;
     let outcome = loop {
         tokio::select! {
@@ -297,7 +331,10 @@ fn default_state_dir() -> PathBuf {
     }
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-    data.or_else(home).unwrap_or_else(std::env::temp_dir).join("holdfast")
+    // Without a home: a name of our own, since everyone shares this directory.
+    let shared =
+        || std::env::temp_dir().join(format!("holdfast-state-{}", rustix::process::geteuid()));
+    data.or_else(home).map_or_else(shared, |dir| dir.join("holdfast"))
 }
 
 /// SIGINT, SIGTERM and SIGHUP: all of them ask to stop.

@@ -59,6 +59,8 @@ pub enum Fault {
         /// How many it may have.
         max: usize,
     },
+    /// Kubernetes would take it, but whoever runs the object here cannot ([`Refuse`](crate::Refuse)).
+    Refused(String),
 }
 
 /// The message without the field's path, as Kubernetes writes it (`Error.ErrorBody`).
@@ -71,7 +73,7 @@ impl fmt::Display for Fault {
         match self {
             Self::UnknownField { .. } => f.write_str("unknown field"),
             Self::WrongType { expected, found } => write!(f, "expected {expected}, found {found}"),
-            Self::Malformed(detail) => f.write_str(detail),
+            Self::Malformed(detail) | Self::Refused(detail) => f.write_str(detail),
             Self::Required(detail) => with_detail(f, "Required value", detail),
             Self::Invalid { value, detail } if value.is_empty() => {
                 with_detail(f, "Invalid value", detail)

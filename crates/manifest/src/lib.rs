@@ -50,7 +50,7 @@ mod validate;
 pub mod wire;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Style};
-pub use load::{Loaded, Options, load};
+pub use load::{Loaded, Options, Refuse, load};
 pub use object::Object;
 pub use source::{Position, Source};
 pub use tree::Limits;

@@ -24,7 +24,13 @@ pub struct Options {
     pub limits: Limits,
     /// How many findings are kept; the rest is counted.
     pub max_findings: usize,
+    /// What the caller cannot do of an object that is valid.
+    pub refuse: Option<Refuse>,
 }
+
+/// Looks at a valid object: the paths of fields that cannot be honoured, and why. Paths are written as
+/// Kubernetes writes them (`spec.containers[0].image`).
+pub type Refuse = fn(&Object) -> Vec<(String, String)>;
 
 impl Default for Options {
     fn default() -> Self {
@@ -33,6 +39,7 @@ impl Default for Options {
             namespace: "default".to_owned(),
             limits: Limits::default(),
             max_findings: 100,
+            refuse: None,
         }
     }
 }
@@ -204,6 +211,20 @@ impl Loader<'_> {
         }
     }
 
+    /// What the caller cannot do, as findings about fields.
+    fn refused(&self, object: &Object) -> Vec<FieldError> {
+        let refused = self.options.refuse.map(|refuse| refuse(object)).unwrap_or_default();
+        refused
+            .into_iter()
+            .map(|(path, reason)| FieldError {
+                path: FieldPath::parse(&path),
+                fault: Fault::Refused(reason),
+                help: None,
+                span: None,
+            })
+            .collect()
+    }
+
     fn object(&mut self, reading: &Reading<'_>, root: NodeId, reader: &'static Reader) {
         let tree = reading.tree;
         let mut decoder = Decoder::new(tree, self.options.max_findings);
@@ -214,8 +235,11 @@ impl Loader<'_> {
         let errors = if omitted > 0 {
             Vec::new()
         } else {
-            let (errors, more) = validate::object(&object, self.options);
+            let (mut errors, more) = validate::object(&object, self.options);
             omitted += more;
+            if errors.is_empty() && decode_errors.is_empty() {
+                errors = self.refused(&object);
+            }
             errors
         };
 

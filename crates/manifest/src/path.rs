@@ -18,6 +18,30 @@ pub enum Segment {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FieldPath(pub Vec<Segment>);
 
+impl FieldPath {
+    /// Reads a path as it is printed. What stands in brackets is an index if it is a number.
+    pub fn parse(text: &str) -> Self {
+        let mut segments = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            if let Some((inside, after)) = rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
+                segments.push(match inside.parse() {
+                    Ok(index) => Segment::Index(index),
+                    Err(_) => Segment::Key(inside.to_owned()),
+                });
+                rest = after;
+                continue;
+            }
+            rest = rest.strip_prefix('.').unwrap_or(rest);
+            let end = rest.find(['.', '[']).unwrap_or(rest.len()).max(1);
+            let end = rest.ceil_char_boundary(end);
+            segments.push(Segment::Field(rest[..end].to_owned().into()));
+            rest = &rest[end..];
+        }
+        Self(segments)
+    }
+}
+
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, segment) in self.0.iter().enumerate() {
@@ -80,5 +104,32 @@ impl Path<'_> {
         }
         segments.reverse();
         FieldPath(segments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_reads_back() {
+        for text in [
+            "spec",
+            "spec.containers[0].image",
+            "spec.template.spec.containers[10].resources.limits[example.com/gpu]",
+            "metadata.labels[a.b/c].x",
+            "",
+        ] {
+            assert_eq!(FieldPath::parse(text).to_string(), text);
+        }
+        let path = FieldPath::parse("a[1][x]");
+        assert_eq!(
+            path.0,
+            [Segment::Field("a".into()), Segment::Index(1), Segment::Key("x".into())]
+        );
+        // Nonsense is no reason to stand still.
+        for text in ["[", "..", "a[", "[]", "]", "ü.[ü"] {
+            FieldPath::parse(text);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! `--timeline FILE.json`: what happened to every container, when, and what each start waited for.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use holdfast_lifecycle::{ProbeKind, ProbeResult, Time};
 use holdfast_runtime::notice::{Mark, MarkStep};
@@ -75,17 +77,55 @@ impl Timeline {
         self.marks.push(Value::Object(entry));
     }
 
-    /// Writes the file: all of it or nothing.
+    /// Whether a timeline can be written to `path`, to be known before a run that may last for hours.
+    pub(crate) fn check(path: &Path) -> std::io::Result<()> {
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
+            Ok(meta) if !meta.is_file() => {
+                std::fs::OpenOptions::new().write(true).open(path).map(drop)
+            }
+            _ => Draft::new(path).map(drop),
+        }
+    }
+
+    /// Writes the file: all of it or nothing. What is no file, such as `/dev/stdout`, is written to.
     pub(crate) fn write(&self, path: &Path) -> std::io::Result<()> {
         let document = json!({
             "version": 1,
             "start": holdfast_manifest::wire::time(self.origin),
             "marks": self.marks,
         });
-        let temp = path.with_extension("json.tmp");
-        std::fs::write(&temp, format!("{document:#}\n"))?;
-        std::fs::rename(&temp, path).inspect_err(|_| {
-            let _ = std::fs::remove_file(&temp);
-        })
+        let text = format!("{document:#}\n");
+        if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+            return std::fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes());
+        }
+        let draft = Draft::new(path)?;
+        (&draft.file).write_all(text.as_bytes())?;
+        std::fs::rename(&draft.path, path)
+    }
+}
+
+/// A file beside the one that it is to replace. It goes with the value, unless it was renamed.
+struct Draft {
+    path: PathBuf,
+    file: File,
+}
+
+impl Draft {
+    fn new(beside: &Path) -> std::io::Result<Self> {
+        let name = beside.file_name().ok_or(std::io::ErrorKind::InvalidFilename)?;
+        let mut draft = std::ffi::OsString::from(".");
+        draft.push(name);
+        draft.push(format!(".{}", std::process::id()));
+        let path = beside.with_file_name(draft);
+        let file = File::create_new(&path)?;
+        Ok(Self { path, file })
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Gone already if it was renamed.
+        let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -7,6 +7,8 @@ use crate::run::{Done, Run};
 
 crate::tests! {
     a_missing_file,
+    input_without_an_end,
+    a_timeout_beyond_all_clocks,
     not_yaml,
     an_unknown_field_names_the_nearest,
     a_wrong_type,
@@ -57,6 +59,24 @@ fn a_missing_file() {
     says(&done, &["cannot read /no/such/file.yaml", "No such file"]);
 }
 
+fn input_without_an_end() {
+    let done = Run::bare().arg("/dev/zero").done().code(2);
+    says(&done, &["/dev/zero:1:1", "at most 16777216"]);
+    let good = || Run::of(&[pod("good", "Never", vec![], vec![c("app", "say started")])]);
+    let done = good().args("--config /dev/zero").done().code(2);
+    says(&done, &["cannot read /dev/zero: it has more than"]);
+    // Every cause is said once.
+    let done = good().args("--config /no/such").done().code(2);
+    let said = done.err.iter().filter(|line| line.contains("No such file")).count();
+    assert_eq!(said, 1, "{done:#?}");
+    assert!(!done.said("(os error 2): No such"), "{done:#?}");
+}
+
+fn a_timeout_beyond_all_clocks() {
+    let good = pod("good", "Never", vec![], vec![c("app", "say started")]);
+    Run::of(&[good]).args("--timeout 3000000000000000h").done().code(0);
+}
+
 fn not_yaml() {
     says(&refused("bad.yaml", "a: [b\nc: }"), &["bad.yaml:2:"]);
     let done = refused("bad.yaml", "\x7fELF\x02\x01\x01\0\0\0");
@@ -92,7 +112,15 @@ fn an_unsupported_field() {
         "  volumes: [{name: v, nfs: {server: s, path: /}}]\n  containers:",
     );
     let done = refused("bad.yaml", &text);
-    says(&done, &["spec.volumes[0]", "nfs"]);
+    // As every other finding: which line, and the line itself.
+    says(&done, &["Pod/bad: spec.volumes[0].nfs:", "bad.yaml:6:23", "^^^"]);
+    let job = format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: bad}}\nspec:\n  template:\n    spec:\n      \
+         restartPolicy: Never\n      hostUsers: false\n      {}",
+        "containers: [{name: c, image: host, command: [x]}]\n"
+    );
+    let done = refused("bad.yaml", &job);
+    says(&done, &["Job/bad: spec.template.spec.hostUsers:", "bad.yaml:8:18", "^^^^^"]);
 }
 
 fn a_field_of_a_newer_kubernetes() {

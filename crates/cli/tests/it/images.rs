@@ -19,6 +19,7 @@ crate::tests! {
     an_executable,
     an_archive_with_layers,
     a_map_in_a_file,
+    a_map_that_nothing_uses_is_noted,
     the_hosts_files_need_a_command,
 }
 
@@ -197,4 +198,11 @@ fn the_hosts_files_need_a_command() {
     let done = Run::of(&[web(app("host"))]).args("--timeout 500ms").done();
     assert!(done.said("command"), "{done:#?}");
     assert_ne!(done.code, 0);
+}
+
+fn a_map_that_nothing_uses_is_noted() {
+    let run = Run::of(&[web(c("app", "exit 0"))]);
+    let done = run.args("--image nginx:1.27=host --image host=host").done().code(0);
+    assert!(done.said("--image nginx:1.27: no container has this image"), "{done:#?}");
+    assert!(!done.said("--image host:"), "{done:#?}");
 }

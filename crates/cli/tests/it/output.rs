@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::objects::{With, c, pod, server, sidecar};
+use crate::objects::{With, c, job, pod, server, sidecar};
 use crate::run::{Done, Run};
 
 crate::tests! {
@@ -17,6 +17,8 @@ crate::tests! {
     final_objects,
     a_timeline_explains_every_start,
     a_timeline_that_cannot_be_written_is_an_error,
+    a_timeline_goes_into_a_pipe,
+    a_job_that_is_deleted_is_said_to_be,
     a_closed_stdout_does_not_break_the_run,
     a_closed_stderr_does_not_break_the_run,
     standard_input,
@@ -108,7 +110,7 @@ fn check_watch(done: &Done) -> Vec<Value> {
     let added = events.iter().filter(|e| e["type"] == "ADDED");
     let names: Vec<&Value> = added.map(|e| &e["object"]["metadata"]["uid"]).collect();
     assert!(names.iter().all(|n| names.iter().filter(|m| m == &n).count() == 1), "added twice");
-    let mut restarts = 0;
+    let (mut restarts, mut version) = (0, 0);
     for event in &events {
         let object = &event["object"];
         assert!(
@@ -119,6 +121,15 @@ fn check_watch(done: &Done) -> Vec<Value> {
         let (meta, spec, status) = (&object["metadata"], &object["spec"], &object["status"]);
         assert!(meta["uid"].as_str().unwrap().len() == 36, "{meta}");
         assert_eq!(meta["namespace"], "default");
+        let this: u64 = meta["resourceVersion"].as_str().unwrap().parse().unwrap();
+        assert!(this > version, "resourceVersion did not grow");
+        version = this;
+        // A delete is a change of what is wanted; the kubelet says which one it has seen.
+        let generation = if meta["deletionTimestamp"].is_string() { 2 } else { 1 };
+        assert_eq!(meta["generation"], generation, "{meta}");
+        if status["startTime"].is_string() {
+            assert_eq!(status["observedGeneration"], generation, "{status}");
+        }
         assert!(meta["creationTimestamp"].as_str().unwrap().ends_with('Z'));
         assert!(spec["containers"].is_array() && spec["nodeName"].is_string(), "{spec}");
         assert_eq!(spec["terminationGracePeriodSeconds"], 5);
@@ -191,6 +202,7 @@ fn watch_events_while_stopping() {
     let last = events.last().unwrap();
     assert_eq!(last["type"], "DELETED");
     assert_eq!(last["object"]["status"]["phase"], "Succeeded");
+    assert_eq!(last["object"]["metadata"]["deletionGracePeriodSeconds"], 0);
     assert_eq!(events.iter().filter(|e| e["type"] == "DELETED").count(), 1);
 }
 
@@ -238,6 +250,45 @@ fn a_timeline_that_cannot_be_written_is_an_error() {
     let done = run.args("--timeline {DIR}/no/such/dir.json").done();
     assert_eq!(done.code, 2);
     assert!(done.said("cannot write the timeline"), "{done:#?}");
+    // Before anything has run for nothing.
+    assert!(done.log().is_empty() && done.out.is_empty(), "{done:#?}");
+    let run = Run::of(&[pod("p", "Never", vec![], vec![c("app", "say app")])]);
+    let done = run.args("--timeline {DIR}").done().code(2);
+    assert!(done.said("cannot write the timeline") && done.log().is_empty(), "{done:#?}");
+}
+
+/// What is no file is written to, not replaced by one: as root, `--timeline /dev/null` would otherwise
+/// take `/dev/null` from the machine.
+fn a_timeline_goes_into_a_pipe() {
+    let run = Run::of(&[pod("p", "Never", vec![], vec![c("app", "say app")])]);
+    let pipe = run.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Both ends, so that nobody waits for the other.
+    let mut ours = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let _done = run.args("--timeline {DIR}/pipe").done().code(0);
+    let mut begin = [0; 16];
+    ours.read_exact(&mut begin).unwrap();
+    assert_eq!(begin, *b"{\n  \"version\": 1");
+    let kind = std::fs::symlink_metadata(&pipe).unwrap().file_type();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind), "{kind:?}");
+}
+
+fn a_job_that_is_deleted_is_said_to_be() {
+    let short = pod("", "Never", vec![], vec![c("w", "say job")]);
+    let short = job("short", json!({ "ttlSecondsAfterFinished": 0 }), short);
+    let long = pod("long", "Never", vec![], vec![server("app")]);
+    let live = Run::of(&[short, long]).args("-o jsonl").start();
+    live.out_where("the end of the Job", |line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        event["type"] == "DELETED" && event["object"]["kind"] == "Job"
+    });
+    live.signal(nix::sys::signal::Signal::SIGINT);
+    let events = live.done().code(130).events();
+    let deleted: Vec<&Value> =
+        events.iter().filter(|e| e["type"] == "DELETED").map(|e| &e["object"]).collect();
+    // Its pods go first, the other pod is the last, and nothing goes twice.
+    let kinds: Vec<&Value> = deleted.iter().map(|o| &o["kind"]).collect();
+    assert_eq!(kinds, ["Pod", "Job", "Pod"], "{deleted:#?}");
 }
 
 fn a_closed_stdout_does_not_break_the_run() {
