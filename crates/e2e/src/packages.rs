@@ -14,22 +14,21 @@ pub struct Tool {
     pub package: &'static str,
 }
 
-const fn tool(program: &'static str, package: &'static str) -> Tool {
+/// A program, and the package it is in.
+#[must_use]
+pub const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package }
 }
 
 /// What a node needs.
 pub const NODE: &[Tool] = &[
     tool("/usr/lib/cni/ptp", "containernetworking-plugins"),
-    tool("busybox", "busybox-static"),
-    tool("cc", "gcc"),
     tool("conntrack", "conntrack"),
     tool("containerd", "containerd"),
     tool("ctr", "containerd"),
     tool("ethtool", "ethtool"),
     tool("ip", "iproute2"),
     tool("iptables", "iptables"),
-    tool("mount", "mount"),
     tool("nsenter", "util-linux"),
     tool("runc", "runc"),
     tool("socat", "socat"),

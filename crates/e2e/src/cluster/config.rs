@@ -389,6 +389,6 @@ fn component(name: &str, argv: &[&str]) -> Component {
 }
 
 /// The sandbox' image, under the name that upstream's own tests know it by.
-pub(super) const PAUSE: &str = "registry.k8s.io/pause:3.10.1";
+pub const PAUSE: &str = "registry.k8s.io/pause:3.10.1";
 /// Where Debian's containernetworking-plugins are.
 pub(super) const CNI_PLUGINS: &str = "/usr/lib/cni";

@@ -31,6 +31,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use serde_json::{Map, Value};
 
+pub use config::PAUSE;
 pub use down::{down, leftovers};
 pub use handle::{Cluster, Node};
 pub use layout::Layout;

@@ -19,7 +19,8 @@ use super::layout::{CONTROL, Layout, node, tail};
 use super::state::{self, Process, State};
 use super::unit::{Component, Control, Keeper};
 use super::{Options, network, status};
-use crate::{go, image, packages};
+use crate::image::{self, Known};
+use crate::{go, packages};
 
 /// Brings up the cluster that `options` describe in `layout`'s directory, unless it is there already.
 /// Returns whether it had to be brought up.
@@ -82,13 +83,12 @@ struct Parts {
 impl Parts {
     fn make(options: &Options) -> Result<Self> {
         packages::ensure(packages::NODE)?;
-        let dir = crate::cache().join("images");
-        let mut images = Vec::new();
-        for (name, image) in [("pause", image::pause()?), ("busybox", image::busybox()?)] {
-            let path = dir.join(format!("{name}.tar"));
-            image.write(&path)?;
-            images.push(path);
-        }
+        let images = [Known::Pause, Known::Busybox].map(|known| {
+            let path = image::dir().join(format!("{}.tar", known.name()));
+            known.image()?.write(&path)?;
+            Ok(path)
+        });
+        let images = images.into_iter().collect::<Result<_>>()?;
         let program = match &options.program {
             Some(program) => program.clone(),
             None => std::env::current_exe()?,

@@ -222,7 +222,9 @@ fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
     let name = || path.display().to_string();
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(dir).with_context(name)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(name)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let mut file =
+        tempfile::Builder::new().permissions(mode).tempfile_in(dir).with_context(name)?;
     file.write_all(data).with_context(name)?;
     file.persist(path).with_context(name)?;
     Ok(())
@@ -231,3 +233,67 @@ fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_files_give_the_same_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, out: &str| {
+            // Another file, another time, the same content.
+            let file = dir.path().join(name);
+            fs::write(&file, "content").unwrap();
+            let mut image = Image::new("bench.test/a:1")
+                .with("/a/deep/file", Node::File(file))
+                .with("link", Node::Link("a/deep/file".into()));
+            image.names.push("bench.test/b:1".into());
+            let out = dir.path().join(out);
+            let digest = image.write(&out).unwrap();
+            (digest, fs::read(out).unwrap())
+        };
+        let first = write("one", "1.tar");
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        assert_eq!(first, write("two", "2.tar"), "times have got in");
+        assert!(first.0.starts_with("sha256:"));
+    }
+
+    #[test]
+    fn the_archive_is_an_oci_layout() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("x.tar");
+        let image = Image::new("bench.test/a:1").with("a/b", Node::Data(b"x".to_vec(), 0o640));
+        let digest = image.write(&out).unwrap();
+        let mut blobs = BTreeMap::new();
+        let mut archive = tar::Archive::new(fs::File::open(&out).unwrap());
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().to_string_lossy().into_owned();
+            let mut data = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut data).unwrap();
+            blobs.insert(path, data);
+        }
+        let blob = |digest: &str| &blobs[&format!("blobs/sha256/{}", &digest["sha256:".len()..])];
+        let json = |data: &[u8]| serde_json::from_slice::<serde_json::Value>(data).unwrap();
+        let index = json(&blobs["index.json"]);
+        assert_eq!(index["manifests"][0]["digest"], digest.as_str());
+        let manifest = json(blob(&digest));
+        let config = json(blob(manifest["config"]["digest"].as_str().unwrap()));
+        let layer = blob(manifest["layers"][0]["digest"].as_str().unwrap());
+        assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
+        let mut layer = tar::Archive::new(layer.as_slice());
+        let files: BTreeMap<String, u32> = layer
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let mode = entry.header().mode().unwrap();
+                (entry.path().unwrap().to_string_lossy().into_owned(), mode)
+            })
+            .collect();
+        assert_eq!(files.get("a/b"), Some(&0o640));
+        assert_eq!(files.get("a/"), Some(&0o755), "directories above are made");
+        assert_eq!(files.get("tmp/"), Some(&0o1777));
+    }
+}

@@ -1,70 +1,164 @@
 //! The images that tests use.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 
 use super::archive::{Image, Node};
+use super::program::{find, program};
+use crate::packages::{self, Tool, tool};
 
-/// The process that holds a pod's namespaces.
-///
-/// # Errors
-/// When there is no C compiler.
-pub fn pause() -> Result<Image> {
-    let mut image =
-        Image::new("registry.k8s.io/pause:3.10.1").with("pause", Node::File(build_pause()?));
-    image.entrypoint = vec!["/pause".into()];
-    image.user = "65535:65535".into();
-    Ok(image)
+/// An image that the bench knows how to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Known {
+    /// A shell and the usual tools (Debian's static busybox)
+    Busybox,
+    /// Holdfast itself, as it is in the sources now
+    Holdfast,
+    /// iperf3, with a shell beside it
+    Iperf3,
+    /// The process that holds a pod's namespaces
+    Pause,
+    /// wireguard-go and wg, with a shell beside them
+    Wireguard,
 }
 
-/// A shell and the usual tools: Debian's static busybox, with a link for each of its applets.
+impl Known {
+    /// What it is called, also its file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busybox => "busybox",
+            Self::Holdfast => "holdfast",
+            Self::Iperf3 => "iperf3",
+            Self::Pause => "pause",
+            Self::Wireguard => "wireguard",
+        }
+    }
+
+    /// The name that pods use. A tag other than `latest`, so that nobody pulls it by default; busybox has
+    /// the name that everybody writes.
+    #[must_use]
+    pub fn reference(self) -> String {
+        match self {
+            Self::Busybox => "docker.io/library/busybox:latest".into(),
+            Self::Pause => crate::cluster::PAUSE.into(),
+            other => format!("bench.test/{}:1", other.name()),
+        }
+    }
+
+    /// Puts it together from what is on this machine, after installing what is missing.
+    ///
+    /// # Errors
+    /// When something cannot be installed or built.
+    pub fn image(self) -> Result<Image> {
+        packages::ensure(self.needs())?;
+        let image = Image::new(&self.reference());
+        let mut image = match self {
+            Self::Busybox => busybox(image)?,
+            Self::Holdfast => image.with("holdfast", Node::File(holdfast_program()?)),
+            Self::Iperf3 => program(busybox(image)?, &find("iperf3")?)?,
+            Self::Pause => image.with("pause", Node::File(pause()?)),
+            Self::Wireguard => {
+                let image = program(busybox(image)?, &find("wireguard-go")?)?;
+                program(image, &find("wg")?)?
+            }
+        };
+        match self {
+            Self::Busybox => image.cmd = vec!["sh".into()],
+            Self::Holdfast | Self::Pause => image.entrypoint = vec![format!("/{}", self.name())],
+            Self::Iperf3 => image.entrypoint = vec!["iperf3".into()],
+            Self::Wireguard => image.cmd = vec!["sh".into()],
+        }
+        if self == Self::Pause {
+            image.user = "65535:65535".into();
+        }
+        Ok(image)
+    }
+
+    /// The Debian packages it is made of.
+    fn needs(self) -> &'static [Tool] {
+        const IPERF3: &[Tool] = &[BUSYBOX, tool("iperf3", "iperf3")];
+        const PAUSE: &[Tool] = &[tool("cc", "gcc"), tool("/usr/include/stdlib.h", "libc6-dev")];
+        const WIREGUARD: &[Tool] =
+            &[BUSYBOX, tool("wireguard-go", "wireguard-go"), tool("wg", "wireguard-tools")];
+        match self {
+            Self::Busybox => &[BUSYBOX],
+            Self::Holdfast => &[],
+            Self::Iperf3 => IPERF3,
+            Self::Pause => PAUSE,
+            Self::Wireguard => WIREGUARD,
+        }
+    }
+}
+
+/// Adds busybox, with a link for each of its applets.
 ///
 /// # Errors
 /// When busybox is not there.
-pub fn busybox() -> Result<Image> {
+pub fn busybox(mut image: Image) -> Result<Image> {
     let path = find("busybox")?;
     let output = Command::new(&path).arg("--list").output().context("busybox --list")?;
-    let mut image = Image::new("docker.io/library/busybox:latest");
     for applet in String::from_utf8_lossy(&output.stdout).lines() {
         if applet != "busybox" {
             image = image.with(&format!("bin/{applet}"), Node::Link("busybox".into()));
         }
     }
-    image = image.with("bin/busybox", Node::File(path));
-    image.cmd = vec!["sh".into()];
-    Ok(image)
+    program(image, &path)
 }
 
-/// Builds the pause program, if its source has changed.
-fn build_pause() -> Result<PathBuf> {
+/// The pause program, built if its source has changed.
+///
+/// # Errors
+/// When the C compiler is missing or fails.
+pub(super) fn pause() -> Result<PathBuf> {
     let source = crate::workspace().join("e2e/cluster/images/pause.c");
-    let program = crate::cache().join("bin/pause");
-    let age = |path: &PathBuf| fs::metadata(path).and_then(|meta| meta.modified());
-    if age(&program).is_ok_and(|built| age(&source).is_ok_and(|written| built > written)) {
+    let dir = crate::cache().join("bin");
+    let program = dir.join("pause");
+    let written = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
+    if written(&program).is_ok_and(|built| written(&source).is_ok_and(|at| built > at)) {
         return Ok(program);
     }
-    fs::create_dir_all(crate::cache().join("bin"))?;
-    let partial = program.with_extension(format!("partial-{}", std::process::id()));
+    fs::create_dir_all(&dir)?;
+    // Two may build it at once: each its own, and whole before it has the name.
+    let partial = tempfile::Builder::new().prefix("pause").tempfile_in(&dir)?.into_temp_path();
     let output = Command::new("cc")
         .args(["-static", "-Os", "-s", "-Wl,--build-id=none", "-o"])
-        .args([&partial, &source])
+        .args([&*partial, &source])
         .output()
         .context("cannot run cc: install gcc and libc6-dev")?;
     if !output.status.success() {
         bail!("{}: {}", source.display(), String::from_utf8_lossy(&output.stderr));
     }
-    fs::rename(&partial, &program)?;
+    partial.persist(&program)?;
     Ok(program)
 }
 
-/// A program in PATH.
-fn find(program: &str) -> Result<PathBuf> {
-    std::env::var_os("PATH")
-        .and_then(|path| {
-            std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())
-        })
-        .with_context(|| format!("there is no {program} in PATH"))
+/// Holdfast's own program, built from the sources as they are.
+///
+/// # Errors
+/// When it does not build.
+pub fn holdfast_program() -> Result<PathBuf> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--locked", "--package", "holdfast-cli"])
+        .args(["--bin", "holdfast", "--message-format", "json-render-diagnostics"])
+        .current_dir(crate::workspace())
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cargo could not build holdfast");
+    }
+    // Cargo says where it has put it: that depends on the target and on settings.
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
+        .next_back()
+        .context("cargo does not say where it has put holdfast")
 }
+
+const BUSYBOX: Tool = tool("busybox", "busybox-static");
