@@ -4,6 +4,7 @@ package nodetests
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"testing"
 
@@ -13,16 +14,26 @@ import (
 	"k8s.io/kubernetes/test/e2e/framework/config"
 	"k8s.io/kubernetes/test/e2e/framework/testfiles"
 	manifests "k8s.io/kubernetes/test/e2e/testing-manifests"
+	"k8s.io/kubernetes/test/utils/image"
 
 	// The suite: importing it registers its specs.
 	_ "k8s.io/kubernetes/test/e2e/common/node"
 )
+
+// images makes the program print the images that the suite knows, and end: the bench makes them.
+var images = flag.Bool("bench.images", false, "print the references of all images of the suite")
 
 func TestMain(m *testing.M) {
 	config.CopyFlags(config.Flags, flag.CommandLine)
 	framework.RegisterCommonFlags(flag.CommandLine)
 	framework.RegisterClusterFlags(flag.CommandLine)
 	flag.Parse()
+	if *images {
+		for _, config := range image.GetImageConfigs() {
+			fmt.Println(config.GetE2EImage())
+		}
+		return
+	}
 	testfiles.AddFileSource(manifests.GetE2ETestingManifestsFS())
 	framework.AfterReadingAllFlags(&framework.TestContext)
 	os.Exit(m.Run())
