@@ -217,3 +217,23 @@ fn quantities() {
         assert!(found[0].contains("quantities must match the regular expression"), "{found:?}");
     }
 }
+
+/// `SetDefaults_Pod`: on the host's network a port of a container is one of the host; not in a template
+/// (DefaultHostNetworkHostPortsInPodTemplates is off).
+#[test]
+fn ports_on_the_hosts_network() {
+    let spec = "{hostNetwork: true, containers: [{name: c, image: i, ports: [{containerPort: 80}, \
+                {containerPort: 81, hostPort: 81}]}]}";
+    let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {spec}\n");
+    let ports: Vec<i32> =
+        super::pod(&text).spec.containers[0].ports.iter().map(|p| p.host_port).collect();
+    assert_eq!(ports, [80, 81]);
+    let apart = super::pod(&text.replace("hostNetwork: true, ", ""));
+    assert_eq!(apart.spec.containers[0].ports[0].host_port, 0);
+    let template = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: d}}\nspec: {{selector: {{matchLabels: {{a: \
+         b}}}}, template: {{metadata: {{labels: {{a: b}}}}, spec: {spec}}}}}\n"
+    );
+    let Object::Deployment(deployment) = super::one(&template) else { panic!("no Deployment") };
+    assert_eq!(deployment.spec.template.spec.containers[0].ports[0].host_port, 0);
+}
