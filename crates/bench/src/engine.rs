@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use holdfast_lifecycle::status::{ConditionKind, InstanceId};
 use holdfast_lifecycle::{
-    Container, ContainerId, Input, Kind, Lifecycle, Options, Output, Phase, Plan, ProbeResult,
-    RestartPolicy, Time,
+    Container, ContainerId, Input, Kind, Lifecycle, Options, Output, Phase, Plan, Probe,
+    ProbeResult, RestartPolicy, Time,
 };
 
 use crate::machine::cpu_time;
@@ -163,6 +163,16 @@ fn uniform(kind: Kind, count: usize) -> Plan {
     }
 }
 
+/// Sidecars that each hold the next one back until their startup probe has passed.
+fn probed(count: usize) -> Plan {
+    let mut plan = uniform(Kind::Sidecar, count);
+    for c in plan.containers.iter_mut().filter(|c| c.kind == Kind::Sidecar) {
+        c.startup = Some(Probe::default());
+        c.liveness = Some(Probe::default());
+    }
+    plan
+}
+
 /// Everything about the engine; pods have up to `largest` containers, and at least 10.
 pub fn report(rounds: usize, round: Duration, largest: usize) -> Section {
     let mut section = Section::new(
@@ -185,17 +195,19 @@ pub fn report(rounds: usize, round: Duration, largest: usize) -> Section {
     }
     let mut sizes = vec![1, 10, 100, 1000];
     sizes.retain(|&n| n <= largest);
-    let shapes = [
-        ("all regular", Kind::Regular, Ends::AtOnce),
-        ("all regular, ending one by one", Kind::Regular, Ends::OneByOne),
-        ("all init, then one regular", Kind::Init, Ends::AtOnce),
-        ("all sidecars, and one regular", Kind::Sidecar, Ends::AtOnce),
+    type Shape = fn(usize) -> Plan;
+    let shapes: [(&str, Shape, Ends); 5] = [
+        ("all regular", |n| uniform(Kind::Regular, n), Ends::AtOnce),
+        ("all regular, ending one by one", |n| uniform(Kind::Regular, n), Ends::OneByOne),
+        ("all init, then one regular", |n| uniform(Kind::Init, n), Ends::AtOnce),
+        ("all sidecars, and one regular", |n| uniform(Kind::Sidecar, n), Ends::AtOnce),
+        ("all sidecars with startup and liveness probes, and one regular", probed, Ends::AtOnce),
     ];
-    for (name, kind, ends) in shapes {
+    for (name, shape, ends) in shapes {
         let costs: Vec<f64> = sizes
             .iter()
             .map(|&n| {
-                let plan = uniform(kind, n);
+                let plan = shape(n);
                 let containers = plan.containers.len() as f64;
                 measure(&plan, ends, rounds, round) / containers / 1e3
             })

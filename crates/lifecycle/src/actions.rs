@@ -5,6 +5,7 @@ use crate::options::Features;
 use crate::plan::{Container, ContainerId, Kind, Plan, ProbeKind, RestartPolicy};
 use crate::probe::{Outcome, ProbeResults};
 use crate::restart::{self, Verdict, effective_policy, should_restart};
+use crate::scope::Scope;
 use crate::status::InstanceId;
 use crate::view::{Instance, InstanceState, RuntimeView};
 
@@ -91,6 +92,11 @@ pub enum KillReason {
 
 /// Computes what the next sync does.
 pub fn compute(cx: &Context<'_>) -> PodActions {
+    compute_in(cx, Scope::All)
+}
+
+/// The same, but the walks over all containers leave out those that have nothing to say.
+pub(crate) fn compute_in(cx: &Context<'_>, scope: Scope<'_>) -> PodActions {
     let (new_sandbox, attempt) = cx.view.sandbox_changed(cx.plan);
     let mut actions = PodActions {
         kill_pod: new_sandbox,
@@ -108,16 +114,13 @@ pub fn compute(cx: &Context<'_>) -> PodActions {
             return actions;
         }
     }
-    for id in cx.plan.ids() {
-        if cx.plan.container(id).kind == Kind::Ephemeral && cx.view.newest(id).is_none() {
-            actions.start_ephemeral.push(id);
-        }
-    }
-    let initialized = init_actions(cx, &mut actions);
+    actions.start_ephemeral = scope.ephemerals(cx.plan);
+    actions.start_ephemeral.retain(|&id| cx.view.newest(id).is_none());
+    let initialized = init_actions(cx, scope, &mut actions);
     if actions.kill_pod || !initialized {
         return actions;
     }
-    regular_actions(cx, &mut actions);
+    regular_actions(cx, scope, &mut actions);
     actions
 }
 
@@ -171,16 +174,14 @@ fn resets(cx: &Context<'_>) -> Vec<Reset> {
 
 /// Walks the init list from its end (kubelet: `computeInitContainerActions`). Returns whether the pod
 /// is initialized.
-fn init_actions(cx: &Context<'_>, actions: &mut PodActions) -> bool {
+fn init_actions(cx: &Context<'_>, scope: Scope<'_>, actions: &mut PodActions) -> bool {
     let plan = cx.plan;
-    let Some(last) = plan.inits().next_back() else { return true };
-    let has_started = plan.regulars().any(|id| {
-        cx.view.newest(id).is_some_and(|i| i.is_active() || !cx.features.exited_is_not_initialized)
-    });
+    let Some((first, last)) = scope.ends(plan) else { return true };
+    let has_started = scope.has_started(cx);
     let mut initialized = has_started;
     // Whether an entry further down the list has a record: what lies before it is finished.
     let mut seen = has_started;
-    for id in plan.inits().rev() {
+    for &id in scope.inits(cx).iter().rev() {
         let c = plan.container(id);
         let sidecar = c.kind == Kind::Sidecar;
         let Some(run) = cx.view.newest(id) else {
@@ -230,7 +231,7 @@ fn init_actions(cx: &Context<'_>, actions: &mut PodActions) -> bool {
         seen = true;
     }
     if !seen {
-        actions.start_init.extend(plan.inits().next());
+        actions.start_init.push(first);
     }
     actions.start_init.reverse();
     initialized
@@ -287,10 +288,10 @@ fn replace_unhealthy_sidecar(
 }
 
 /// The regular containers of an initialized pod.
-fn regular_actions(cx: &Context<'_>, actions: &mut PodActions) {
+fn regular_actions(cx: &Context<'_>, scope: Scope<'_>, actions: &mut PodActions) {
     let plan = cx.plan;
-    let mut keep = 0;
-    for id in plan.regulars() {
+    let mut keeps = scope.others_run();
+    for id in scope.regulars(plan) {
         let c = plan.container(id);
         let newest = cx.view.newest(id);
         let Some(run) = newest.filter(|i| i.is_running()) else {
@@ -315,7 +316,7 @@ fn regular_actions(cx: &Context<'_>, actions: &mut PodActions) {
             };
             (reason, restart)
         } else {
-            keep += 1;
+            keeps = true;
             continue;
         };
         if restart {
@@ -323,7 +324,7 @@ fn regular_actions(cx: &Context<'_>, actions: &mut PodActions) {
         }
         actions.kill.push(kill(id, run, reason, restart));
     }
-    if keep == 0 && actions.start_regular.is_empty() {
+    if !keeps && actions.start_regular.is_empty() {
         actions.kill_pod = true;
         // Otherwise sidecars would keep the pod alive.
         actions.start_init.clear();

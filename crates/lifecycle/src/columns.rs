@@ -81,11 +81,10 @@ impl Restarts {
 fn walk_inits(plan: &Plan, status: &PodStatus, row: &mut Row, sidecars: &mut Restarts) -> bool {
     let total = plan.inits().count();
     let mut all = Restarts::default();
+    let mut inits = plan.inits().map(|id| plan.container(id));
     for (at, s) in status.init.iter().enumerate() {
-        let kind = plan
-            .inits()
-            .map(|id| plan.container(id))
-            .nth(at)
+        let kind = inits
+            .next()
             .filter(|c| c.name == s.name)
             .map(|c| c.kind)
             .or_else(|| plan.find(&s.name).map(|id| plan.container(id).kind));

@@ -1,11 +1,14 @@
 //! The conditions of a pod (spec A13; kubelet: `status/generate.go`).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use crate::message::{Message, Waiting};
 use crate::options::Features;
-use crate::phase::{RESTARTING_ALL, find};
-use crate::plan::{Container, Kind, Plan, RuleAction};
+use crate::phase::{RESTARTING_ALL, pairs};
+use crate::plan::{Container, ContainerId, Kind, Plan, RuleAction};
 use crate::restart::{self, Verdict};
+use crate::set::ContainerSet;
 use crate::status::{ContainerStatus, Phase, PodStatus, Reason, State};
 
 /// A condition without its type and time.
@@ -16,7 +19,7 @@ pub struct Finding {
     /// `reason`, empty if none.
     pub reason: Reason,
     /// `message`, empty if none.
-    pub message: Reason,
+    pub message: Message,
 }
 
 /// The state of a readiness gate's condition.
@@ -33,38 +36,31 @@ pub enum Gate {
 }
 
 impl Finding {
-    const TRUE: Self = Self { status: true, reason: Cow::Borrowed(""), message: Cow::Borrowed("") };
+    const TRUE: Self = Self::is(true, "");
 
-    const fn is(status: bool, reason: &'static str) -> Self {
-        Self { status, reason: Cow::Borrowed(reason), message: Cow::Borrowed("") }
+    /// Without a message.
+    pub(crate) const fn is(status: bool, reason: &'static str) -> Self {
+        Self { status, reason: Cow::Borrowed(reason), message: Message::NONE }
     }
 
-    const fn no(reason: &'static str, message: String) -> Self {
-        Self { status: false, reason: Cow::Borrowed(reason), message: Cow::Owned(message) }
+    fn no(reason: &'static str, message: Message) -> Self {
+        Self { status: false, reason: Cow::Borrowed(reason), message }
+    }
+
+    /// `True`, unless somebody is waited for.
+    fn unless_waiting(reason: &'static str, waiting: &Arc<Waiting>) -> Self {
+        if waiting.is_over() {
+            return Self::TRUE;
+        }
+        Self::no(reason, Message::waiting_for(waiting))
     }
 }
 
 /// `ContainersReady`; `statuses` is `None` before the first status.
 pub fn containers_ready(plan: &Plan, statuses: Option<&PodStatus>, phase: Phase) -> Finding {
-    let Some(statuses) = statuses else { return Finding::is(false, "UnknownContainerStatuses") };
-    let mut unknown = Vec::new();
-    let mut unready = Vec::new();
-    for (c, status) in pairs(plan, statuses).filter(|(c, _)| c.kind != Kind::Init) {
-        match status {
-            None => unknown.push(&*c.name),
-            Some(s) if !s.ready => unready.push(&*c.name),
-            Some(_) => {}
-        }
-    }
-    if phase == Phase::Failed {
-        return Finding::is(false, "PodFailed");
-    }
-    if phase == Phase::Succeeded && unknown.is_empty() {
-        return Finding::is(false, "PodCompleted");
-    }
-    match message(&unknown, "unready", &unready) {
-        Some(text) => Finding::no("ContainersNotReady", text),
-        None => Finding::TRUE,
+    match statuses {
+        None => Finding::is(false, "UnknownContainerStatuses"),
+        Some(statuses) => Standing::of(plan, statuses).containers_ready(phase),
     }
 }
 
@@ -95,43 +91,100 @@ pub fn ready(plan: &Plan, containers: &Finding, gate: impl Fn(&str) -> Gate) -> 
     if missing.is_empty() {
         Finding::TRUE
     } else {
-        Finding::no("ReadinessGatesNotReady", missing.join(", "))
+        Finding::no("ReadinessGatesNotReady", missing.join(", ").into())
     }
 }
 
 /// `Initialized`; `statuses` is `None` before the first status.
 pub fn initialized(plan: &Plan, statuses: Option<&PodStatus>, phase: Phase) -> Finding {
-    if plan.inits().next().is_none() {
-        return Finding::TRUE;
+    match statuses {
+        None if plan.inits().next().is_none() => Finding::TRUE,
+        None => Finding::is(false, "UnknownContainerStatuses"),
+        Some(statuses) => Standing::of(plan, statuses).initialized(phase),
     }
-    let Some(statuses) = statuses else { return Finding::is(false, "UnknownContainerStatuses") };
-    let mut unknown = Vec::new();
-    let mut incomplete = Vec::new();
-    for (c, status) in pairs(plan, statuses).filter(|(c, _)| c.kind.in_init_list()) {
-        let done = match (c.kind, status) {
-            (_, None) => {
-                unknown.push(&*c.name);
-                continue;
-            }
-            (Kind::Sidecar, Some(s)) => s.started == Some(true),
-            (_, Some(s)) => s.ready,
-        };
-        if !done {
-            incomplete.push(&*c.name);
+}
+
+/// Whom the conditions wait for: all that `ContainersReady` and `Initialized` depend on. The engine
+/// notes each container as it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Sidecars and regular containers that are not ready.
+    unready: Arc<Waiting>,
+    /// Entries of the init list that are not done.
+    incomplete: Arc<Waiting>,
+    has_inits: bool,
+    /// Regular containers that run or ended.
+    seen: ContainerSet,
+}
+
+impl Standing {
+    /// Nothing is noted yet.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let names: Arc<[Arc<str>]> = plan.containers.iter().map(|c| Arc::clone(&c.name)).collect();
+        Self {
+            unready: Arc::new(Waiting::new(Arc::clone(&names), "unready")),
+            incomplete: Arc::new(Waiting::new(names, "incomplete")),
+            has_inits: plan.inits().next().is_some(),
+            seen: ContainerSet::default(),
         }
     }
-    if phase == Phase::Succeeded && unknown.is_empty() {
-        return Finding::is(true, "PodCompleted");
+
+    /// What these statuses say.
+    fn of(plan: &Plan, statuses: &PodStatus) -> Self {
+        let mut standing = Self::new(plan);
+        for (id, status) in pairs(plan, statuses) {
+            standing.note(id, plan.container(id), status);
+        }
+        standing
     }
-    let seen_regular = pairs(plan, statuses)
-        .filter(|(c, _)| c.kind == Kind::Regular)
-        .any(|(_, s)| s.is_some_and(|s| !matches!(s.state, State::Waiting { .. })));
-    if seen_regular {
-        return Finding::TRUE;
+
+    /// Notes the status of a container.
+    pub(crate) fn note(
+        &mut self,
+        id: ContainerId,
+        c: &Container,
+        status: Option<&ContainerStatus>,
+    ) {
+        let ready = status.map(|s| s.ready);
+        let started = status.map(|s| s.started == Some(true));
+        match c.kind {
+            Kind::Init => Waiting::note(&mut self.incomplete, id, ready),
+            Kind::Sidecar => {
+                Waiting::note(&mut self.incomplete, id, started);
+                Waiting::note(&mut self.unready, id, ready);
+            }
+            Kind::Regular => {
+                Waiting::note(&mut self.unready, id, ready);
+                let seen = status.is_some_and(|s| !matches!(s.state, State::Waiting { .. }));
+                self.seen.set(id, seen);
+            }
+            Kind::Ephemeral => {}
+        }
     }
-    match message(&unknown, "incomplete", &incomplete) {
-        Some(text) => Finding::no("ContainersNotInitialized", text),
-        None => Finding::TRUE,
+
+    /// `ContainersReady`.
+    pub(crate) fn containers_ready(&self, phase: Phase) -> Finding {
+        if phase == Phase::Failed {
+            return Finding::is(false, "PodFailed");
+        }
+        if phase == Phase::Succeeded && !self.unready.has_unknown() {
+            return Finding::is(false, "PodCompleted");
+        }
+        Finding::unless_waiting("ContainersNotReady", &self.unready)
+    }
+
+    /// `Initialized`.
+    pub(crate) fn initialized(&self, phase: Phase) -> Finding {
+        if !self.has_inits {
+            return Finding::TRUE;
+        }
+        if phase == Phase::Succeeded && !self.incomplete.has_unknown() {
+            return Finding::is(true, "PodCompleted");
+        }
+        if !self.seen.is_empty() {
+            return Finding::TRUE;
+        }
+        Finding::unless_waiting("ContainersNotInitialized", &self.incomplete)
     }
 }
 
@@ -144,26 +197,45 @@ pub fn all_restarting(
     records_left: bool,
     features: &Features,
 ) -> Finding {
+    let mut all = pairs(plan, statuses);
+    let fired = all.any(|(id, s)| restarts_all(plan, plan.container(id), s, features));
+    all_restarting_if(fired, phase, before, records_left)
+}
+
+/// `AllContainersRestarting`, if it is known whether some container [asks for it](restarts_all).
+pub(crate) fn all_restarting_if(
+    fired: bool,
+    phase: Phase,
+    before: bool,
+    records_left: bool,
+) -> Finding {
     match phase {
         Phase::Failed => return Finding::is(false, "PodFailed"),
         Phase::Succeeded => return Finding::is(false, "PodCompleted"),
         Phase::Pending | Phase::Running => {}
     }
-    let fired = pairs(plan, statuses).any(|(c, s)| {
-        s.and_then(|s| s.state.terminated()).is_some_and(|t| {
-            t.reason != RESTARTING_ALL
-                && restart::on_exit(plan, c, t.exit_code, features) == Verdict::RestartAll
-        })
-    });
     if fired || (before && records_left) {
         Finding {
             status: true,
             reason: Cow::Borrowed("RestartAllContainersStarted"),
-            message: Cow::Borrowed("container exited with restart policy rule"),
+            message: "container exited with restart policy rule".into(),
         }
     } else {
         Finding::is(false, "")
     }
+}
+
+/// Whether a container ended in a way that restarts all containers of the pod.
+pub(crate) fn restarts_all(
+    plan: &Plan,
+    c: &Container,
+    status: Option<&ContainerStatus>,
+    features: &Features,
+) -> bool {
+    status.and_then(|s| s.state.terminated()).is_some_and(|t| {
+        t.reason != RESTARTING_ALL
+            && restart::on_exit(plan, c, t.exit_code, features) == Verdict::RestartAll
+    })
 }
 
 /// Whether some rule of the pod restarts all containers.
@@ -172,31 +244,4 @@ pub fn has_restart_all_rule(plan: &Plan) -> bool {
         .iter()
         .flat_map(|c| &c.restart_rules)
         .any(|r| r.action == RuleAction::RestartAllContainers)
-}
-
-/// Containers that count (no ephemeral ones) with their statuses, in plan order.
-fn pairs<'a>(
-    plan: &'a Plan,
-    statuses: &'a PodStatus,
-) -> impl Iterator<Item = (&'a Container, Option<&'a ContainerStatus>)> {
-    let inits = plan.inits().enumerate().map(|(at, id)| {
-        let c = plan.container(id);
-        (c, find(&statuses.init, at, c))
-    });
-    let regulars = plan.regulars().enumerate().map(|(at, id)| {
-        let c = plan.container(id);
-        (c, find(&statuses.regular, at, c))
-    });
-    inits.chain(regulars)
-}
-
-/// `containers with unknown status: [a b], containers with <what> status: [c]`.
-fn message(unknown: &[&str], what: &str, listed: &[&str]) -> Option<String> {
-    let part = |what: &str, names: &[&str]| {
-        (!names.is_empty()).then(|| format!("containers with {what} status: [{}]", names.join(" ")))
-    };
-    match (part("unknown", unknown), part(what, listed)) {
-        (Some(a), Some(b)) => Some(format!("{a}, {b}")),
-        (a, b) => a.or(b),
-    }
 }

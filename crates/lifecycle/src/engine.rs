@@ -11,11 +11,13 @@
 //! A sync is a queue of steps. A step that must wait for an answer stops the queue; until it comes,
 //! nothing else of the pod moves, as in the kubelet, where everything inside `SyncPod` blocks.
 
+mod account;
 mod door;
 mod index;
 mod publish;
 mod start;
 mod stop;
+mod stops;
 mod sync;
 
 use std::collections::VecDeque;
@@ -33,7 +35,7 @@ use crate::time::Time;
 use crate::view::RuntimeView;
 
 use self::index::Index;
-use self::stop::Stopping;
+use self::stops::Stops;
 
 /// The life of one pod.
 #[derive(Clone, Debug)]
@@ -59,7 +61,7 @@ pub struct Lifecycle {
     dirty: bool,
     steps: VecDeque<Step>,
     wait: Option<Wait>,
-    stopping: Vec<Stopping>,
+    stopping: Stops,
     deletion: Option<Duration>,
     eviction: Option<(Reason, String)>,
     gates: Vec<(String, bool)>,
@@ -173,7 +175,7 @@ impl Lifecycle {
         let features = options.features();
         let n = plan.containers.len();
         let mut pod = Self {
-            index: Index::default(),
+            index: Index::of(&plan, &features),
             common: Common::default(),
             view: RuntimeView::new(&plan),
             plan,
@@ -192,7 +194,7 @@ impl Lifecycle {
             dirty: true,
             steps: VecDeque::new(),
             wait: None,
-            stopping: Vec::new(),
+            stopping: Stops::default(),
             deletion: None,
             eviction: None,
             gates: Vec::new(),
@@ -201,7 +203,6 @@ impl Lifecycle {
             retry: None,
             relist: None,
         };
-        pod.plan_changed();
         pod.publish_scheduled();
         pod
     }
@@ -222,8 +223,7 @@ impl Lifecycle {
 
     /// When the engine wants to be called again even if nothing happens.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let kills = self.stopping.iter().filter_map(Stopping::deadline).min();
-        [self.deadline(), kills, self.probes.next_due(), self.relist, self.retry]
+        [self.deadline(), self.stopping.deadline(), self.probes.next_due(), self.relist, self.retry]
             .into_iter()
             .flatten()
             .min()
@@ -241,8 +241,7 @@ impl Lifecycle {
         .into_iter()
         .flatten()
         .collect();
-        let graces = self.stopping.iter();
-        all.extend(graces.filter_map(|s| Some((Timer::Grace(s.container), s.deadline()?))));
+        all.extend(self.stopping.deadlines().map(|(id, at)| (Timer::Grace(id), at)));
         all.sort_by_key(|&(timer, at)| (at, timer));
         all
     }
@@ -295,7 +294,8 @@ impl Lifecycle {
         self.per.resize_with(n, PerContainer::default);
         self.reasons.resize(n, None);
         self.reset.resize(n, false);
-        self.index = Index::of(&self.plan);
+        self.index = Index::of(&self.plan, &self.features);
+        self.recount();
         self.workers_wanted = true;
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::options::Features;
-use crate::plan::{Container, Kind, Plan};
+use crate::plan::{Container, ContainerId, Kind, Plan};
 use crate::restart::{self, Verdict};
 use crate::status::{ContainerStatus, Phase, PodStatus, State, Terminated};
 
@@ -22,20 +22,21 @@ pub fn phase(
     features: &Features,
 ) -> Phase {
     let mut count = Count::default();
-    for (at, id) in plan.inits().enumerate() {
-        let c = plan.container(id);
-        let status = find(&statuses.init, at, c);
-        if c.kind == Kind::Sidecar {
-            count.sidecar(status);
-        } else if count.init(plan, c, status, features) {
-            return Phase::Failed;
-        }
-    }
-    for (at, id) in plan.regulars().enumerate() {
-        let c = plan.container(id);
-        count.regular(plan, c, find(&statuses.regular, at, c), features);
+    for (id, status) in pairs(plan, statuses) {
+        count.add(plan, plan.container(id), status, features, 1);
     }
     count.phase(terminal, initialized)
+}
+
+/// Containers that count (no ephemeral ones) with their statuses, in plan order.
+pub(crate) fn pairs<'a>(
+    plan: &'a Plan,
+    statuses: &'a PodStatus,
+) -> impl Iterator<Item = (ContainerId, Option<&'a ContainerStatus>)> {
+    let list =
+        |list: &'a [ContainerStatus]| move |(at, id)| (id, find(list, at, plan.container(id)));
+    let inits = plan.inits().enumerate().map(list(&statuses.init));
+    inits.chain(plan.regulars().enumerate().map(list(&statuses.regular)))
 }
 
 /// The status of a container, most likely at the index it has in the plan.
@@ -60,83 +61,106 @@ fn is_of(s: &ContainerStatus, c: &Container) -> bool {
     Arc::ptr_eq(&s.name, &c.name) || s.name == c.name
 }
 
-#[derive(Default)]
-struct Count {
-    pending_init: usize,
-    pending_sidecar: usize,
-    unknown: usize,
-    running: usize,
-    waiting: usize,
-    stopped: usize,
-    succeeded: usize,
-    restartable: usize,
+/// How many containers are in which state: all that the phase depends on. The engine does not count
+/// anew at each change: it takes away what a container was and adds what it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// Init containers that failed for good.
+    failed_init: i32,
+    pending_init: i32,
+    pending_sidecar: i32,
+    unknown: i32,
+    running: i32,
+    waiting: i32,
+    stopped: i32,
+    succeeded: i32,
+    restartable: i32,
 }
 
 impl Count {
-    /// Counts an init container; true if it failed for good.
-    fn init(
+    /// Counts a container, `by` 1, or takes it away again, `by` -1.
+    pub(crate) fn add(
         &mut self,
         plan: &Plan,
         c: &Container,
         status: Option<&ContainerStatus>,
         features: &Features,
-    ) -> bool {
-        match status.map(|s| (&s.state, &s.last_state)) {
-            Some((State::Terminated(t), _)) | Some((State::Waiting { .. }, Some(t))) => {
-                return t.exit_code != 0 && !restartable(plan, c, t, features);
-            }
-            _ => self.pending_init += 1,
+        by: i32,
+    ) {
+        let restartable = |t: &Terminated| restartable(plan, c, t, features);
+        match c.kind {
+            Kind::Init => self.init(status, restartable, by),
+            Kind::Sidecar => self.sidecar(status, by),
+            Kind::Regular => self.regular(status, restartable, by),
+            Kind::Ephemeral => {}
         }
-        false
     }
 
-    /// Counts a sidecar: only one that was never up can hold the pod back.
-    fn sidecar(&mut self, status: Option<&ContainerStatus>) {
+    fn init(
+        &mut self,
+        status: Option<&ContainerStatus>,
+        restartable: impl Fn(&Terminated) -> bool,
+        by: i32,
+    ) {
+        match status.map(|s| (&s.state, &s.last_state)) {
+            Some((State::Terminated(t), _) | (State::Waiting { .. }, Some(t))) => {
+                if t.exit_code != 0 && !restartable(t) {
+                    self.failed_init += by;
+                }
+            }
+            _ => self.pending_init += by,
+        }
+    }
+
+    /// Only a sidecar that was never up can hold the pod back.
+    fn sidecar(&mut self, status: Option<&ContainerStatus>, by: i32) {
         match status.map(|s| (&s.state, s)) {
             Some((State::Running { .. }, s)) => {
-                self.running += 1;
+                self.running += by;
                 if s.started != Some(true) {
-                    self.pending_sidecar += 1;
+                    self.pending_sidecar += by;
                 }
             }
             Some((State::Terminated(_), _)) => {}
             Some((State::Waiting { .. }, s)) => {
                 if s.last_state.is_none() {
-                    self.pending_sidecar += 1;
-                    self.waiting += 1;
+                    self.pending_sidecar += by;
+                    self.waiting += by;
                 }
             }
             None => {
-                self.pending_sidecar += 1;
-                self.unknown += 1;
+                self.pending_sidecar += by;
+                self.unknown += by;
             }
         }
     }
 
     fn regular(
         &mut self,
-        plan: &Plan,
-        c: &Container,
         status: Option<&ContainerStatus>,
-        features: &Features,
+        restartable: impl Fn(&Terminated) -> bool,
+        by: i32,
     ) {
         match status.map(|s| (&s.state, &s.last_state)) {
-            Some((State::Running { .. }, _)) => self.running += 1,
+            Some((State::Running { .. }, _)) => self.running += by,
             Some((State::Terminated(t), _)) => {
-                self.stopped += 1;
-                self.succeeded += usize::from(t.exit_code == 0);
-                self.restartable += usize::from(restartable(plan, c, t, features));
+                self.stopped += by;
+                self.succeeded += if t.exit_code == 0 { by } else { 0 };
+                self.restartable += if restartable(t) { by } else { 0 };
             }
             Some((State::Waiting { .. }, Some(t))) => {
-                self.stopped += 1;
-                self.restartable += usize::from(restartable(plan, c, t, features));
+                self.stopped += by;
+                self.restartable += if restartable(t) { by } else { 0 };
             }
-            Some((State::Waiting { .. }, None)) => self.waiting += 1,
-            None => self.unknown += 1,
+            Some((State::Waiting { .. }, None)) => self.waiting += by,
+            None => self.unknown += by,
         }
     }
 
-    const fn phase(&self, terminal: bool, initialized: bool) -> Phase {
+    pub(crate) const fn phase(&self, terminal: bool, initialized: bool) -> Phase {
+        if self.failed_init > 0 {
+            return Phase::Failed;
+        }
         if self.pending_init > 0 || (!initialized && self.pending_sidecar > 0) || self.waiting > 0 {
             return Phase::Pending;
         }

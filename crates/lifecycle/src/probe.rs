@@ -5,6 +5,8 @@
 //! plus `initialDelaySeconds`, the earliest the kubelet could be: the first probe runs when the delay
 //! is over, later ones every `periodSeconds` after it.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use crate::plan::{ContainerId, Kind, Plan, Probe, ProbeKind};
@@ -27,10 +29,14 @@ pub enum Outcome {
 pub struct ProbeResults(Vec<[Option<Outcome>; 3]>);
 
 /// The workers of one pod.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ProbeManager {
     results: ProbeResults,
     workers: Vec<Worker>,
+    /// Where the workers of each container are, by [`ProbeKind`].
+    places: Vec<[Option<usize>; 3]>,
+    /// The next probe of each worker that has one, and where the worker is.
+    due: BTreeSet<(Time, usize)>,
 }
 
 /// One worker: a container and one of its probes.
@@ -79,9 +85,39 @@ impl ProbeManager {
                 if let Some(&spec) = plan.container(id).probe(kind)
                     && !self.has_worker(id, kind)
                 {
-                    self.workers.push(Worker::new(id, kind, spec));
+                    self.add(Worker::new(id, kind, spec));
                 }
             }
+        }
+    }
+
+    fn add(&mut self, worker: Worker) {
+        let (at, index) = (self.workers.len(), worker.container.index());
+        if self.places.len() <= index {
+            self.places.resize(index + 1, [None; 3]);
+        }
+        self.places[index][worker.kind as usize] = Some(at);
+        self.due.extend(worker.next.map(|next| (next, at)));
+        self.workers.push(worker);
+    }
+
+    /// Where the workers of a container are.
+    fn places(&self, container: ContainerId) -> impl Iterator<Item = usize> + use<> {
+        let places = self.places.get(container.index()).copied().unwrap_or_default();
+        places.into_iter().flatten()
+    }
+
+    /// Where the worker is that runs this probe of the container.
+    fn place(&self, container: ContainerId, kind: ProbeKind) -> Option<usize> {
+        self.places.get(container.index())?[kind as usize]
+    }
+
+    /// Sets when a worker probes next.
+    fn schedule(&mut self, at: usize, next: Option<Time>) {
+        let before = std::mem::replace(&mut self.workers[at].next, next);
+        if before != next {
+            before.map(|before| self.due.remove(&(before, at)));
+            self.due.extend(next.map(|next| (next, at)));
         }
     }
 
@@ -92,7 +128,7 @@ impl ProbeManager {
 
     /// Whether a probe of this kind watches the container.
     pub fn has_worker(&self, container: ContainerId, kind: ProbeKind) -> bool {
-        self.workers.iter().any(|w| w.container == container && w.kind == kind)
+        self.place(container, kind).is_some()
     }
 
     /// A new run of the container started: results take their initial values.
@@ -100,7 +136,9 @@ impl ProbeManager {
     /// The count of equal answers goes on from the last run unless the worker was on hold, as in the
     /// kubelet.
     pub fn started(&mut self, container: ContainerId, instance: InstanceId, now: Time) {
-        for w in self.workers.iter_mut().filter(|w| w.container == container) {
+        for at in self.places(container) {
+            self.schedule(at, None);
+            let w = &mut self.workers[at];
             let initial = match w.kind {
                 ProbeKind::Liveness => Outcome::Success,
                 ProbeKind::Readiness => Outcome::Failure,
@@ -115,7 +153,9 @@ impl ProbeManager {
     /// A run goes on over a restart of the driver: no initial values, only the worker is new.
     /// `passed` says whether a startup probe had succeeded.
     pub fn adopt(&mut self, container: ContainerId, instance: InstanceId, now: Time, passed: bool) {
-        for w in self.workers.iter_mut().filter(|w| w.container == container) {
+        for at in self.places(container) {
+            self.schedule(at, None);
+            let w = &mut self.workers[at];
             if w.kind == ProbeKind::Startup && passed {
                 self.results.set(container, w.kind, Some(Outcome::Success));
             }
@@ -127,9 +167,10 @@ impl ProbeManager {
 
     /// The newest run of the container ended.
     pub fn stopped(&mut self, container: ContainerId) {
-        for w in self.workers.iter_mut().filter(|w| w.container == container) {
+        for at in self.places(container) {
+            self.schedule(at, None);
+            let w = &mut self.workers[at];
             w.instance = None;
-            w.next = None;
             w.in_flight = false;
         }
     }
@@ -144,19 +185,24 @@ impl ProbeManager {
     /// Drops the liveness and startup workers of regular containers: the pod is being stopped
     /// (kubelet: `StopLivenessAndStartup`).
     pub fn stop_liveness_and_startup(&mut self, plan: &Plan) {
-        self.workers.retain(|w| {
+        let mut workers = std::mem::take(&mut self.workers);
+        workers.retain(|w| {
             w.kind == ProbeKind::Readiness || plan.container(w.container).kind != Kind::Regular
         });
+        self.clear();
+        workers.into_iter().for_each(|w| self.add(w));
     }
 
     /// Drops every worker.
     pub fn clear(&mut self) {
         self.workers.clear();
+        self.places.clear();
+        self.due.clear();
     }
 
     /// Drops every worker and every result (a restart of the driver).
     pub fn reset(&mut self) {
-        self.workers.clear();
+        self.clear();
         self.results.0.clear();
     }
 
@@ -171,48 +217,49 @@ impl ProbeManager {
     /// Lets the workers of the container run that nothing holds back any more.
     fn arm(&mut self, container: ContainerId, now: Time) {
         let started = self.startup_passed(container);
-        for w in self.workers.iter_mut().filter(|w| w.container == container) {
+        for at in self.places(container) {
+            let w = &self.workers[at];
             let wanted = (w.kind == ProbeKind::Startup) != started;
-            if w.instance.is_some() && !w.on_hold && !w.in_flight && wanted {
-                w.next = w.next.or_else(|| Some(w.grid(now)));
+            if w.instance.is_some() && !w.on_hold && !w.in_flight && wanted && w.next.is_none() {
+                self.schedule(at, Some(w.grid(now)));
             }
         }
     }
 
     /// Probes that are due at `now`; they count as running from here on.
     pub fn take_due(&mut self, now: Time) -> Vec<(ContainerId, InstanceId, ProbeKind)> {
-        let mut due = Vec::new();
-        for w in &mut self.workers {
-            if let (Some(next), Some(instance)) = (w.next, w.instance)
-                && next <= now
-            {
+        if self.next_due().is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        let mut places: Vec<usize> =
+            self.due.range(..=(now, usize::MAX)).map(|&(_, at)| at).collect();
+        places.sort_unstable();
+        let mut due = Vec::with_capacity(places.len());
+        for at in places {
+            let w = &mut self.workers[at];
+            if let (Some(next), Some(instance)) = (w.next, w.instance) {
                 w.tick = next;
-                w.next = None;
                 w.in_flight = true;
                 due.push((w.container, instance, w.kind));
             }
+            self.schedule(at, None);
         }
         due
     }
 
     /// When the next probe is due.
     pub fn next_due(&self) -> Option<Time> {
-        self.workers.iter().filter_map(|w| w.next).min()
+        self.due.first().map(|&(next, _)| next)
     }
 
     /// Runs the readiness probe at once and restarts its period: a status was built in which the
     /// container is started but not ready (kubelet: `manualTriggerCh`).
     pub fn trigger_readiness(&mut self, container: ContainerId, now: Time) {
-        let worker = self
-            .workers
-            .iter_mut()
-            .find(|w| w.container == container && w.kind == ProbeKind::Readiness);
-        if let Some(w) = worker
-            && w.instance.is_some()
-            && !w.in_flight
-            && now >= w.earliest
-        {
-            w.next = Some(now);
+        if let Some(at) = self.place(container, ProbeKind::Readiness) {
+            let w = &self.workers[at];
+            if w.instance.is_some() && !w.in_flight && now >= w.earliest {
+                self.schedule(at, Some(now));
+            }
         }
     }
 
@@ -225,15 +272,17 @@ impl ProbeManager {
         now: Time,
         passed: Option<bool>,
     ) -> Option<Outcome> {
-        let at = self.workers.iter().position(|w| w.container == container && w.kind == kind)?;
+        let at = self.place(container, kind)?;
         let w = &mut self.workers[at];
         if w.instance != Some(instance) || !w.in_flight {
             return None;
         }
         w.in_flight = false;
         // One tick may have passed meanwhile (Go's ticker keeps one).
-        w.next = Some((w.tick + w.spec.period).max(now));
+        let next = (w.tick + w.spec.period).max(now);
+        self.schedule(at, Some(next));
         let passed = passed?;
+        let w = &mut self.workers[at];
         let count = match w.run {
             Some((last, n)) if last == passed => n.saturating_add(1),
             _ => 1,
@@ -248,7 +297,7 @@ impl ProbeManager {
         if holds {
             w.on_hold = true;
             w.run = None;
-            w.next = None;
+            self.schedule(at, None);
         }
         let changed = self.results.get(container, kind) != Some(outcome);
         self.results.set(container, kind, Some(outcome));
@@ -256,6 +305,14 @@ impl ProbeManager {
             self.arm(container, now);
         }
         changed.then_some(outcome)
+    }
+}
+
+impl fmt::Debug for ProbeManager {
+    /// Results and workers: everything else follows from them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { results, workers, .. } = self;
+        f.debug_struct("ProbeManager").field("results", results).field("workers", workers).finish()
     }
 }
 
@@ -280,7 +337,6 @@ impl Worker {
         self.instance = Some(instance);
         self.on_hold = false;
         self.in_flight = false;
-        self.next = None;
         self.earliest = earliest;
     }
 

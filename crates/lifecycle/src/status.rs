@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use crate::time::Time;
 
+pub use crate::message::Message;
+
 /// A reason: nearly always one of Kubernetes' fixed words, so usually borrowed.
 pub type Reason = Cow<'static, str>;
 
@@ -56,7 +58,7 @@ pub struct Condition {
     /// `reason`, empty if none.
     pub reason: Reason,
     /// `message`, empty if none.
-    pub message: Reason,
+    pub message: Message,
     /// `lastTransitionTime`: when `status` last changed.
     pub last_transition: Time,
 }

@@ -63,14 +63,6 @@ impl Sources<'_> {
         (s, eager)
     }
 
-    /// What the statuses of all containers depend on.
-    pub(crate) fn common(&self) -> Common {
-        Common {
-            has_inits: self.plan.containers.first().is_some_and(|c| c.kind.in_init_list()),
-            regular_created: self.plan.regulars().any(|id| self.view.newest(id).is_some()),
-        }
-    }
-
     fn status(
         &self,
         id: ContainerId,

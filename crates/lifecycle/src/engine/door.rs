@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::stops::Stops;
 use super::{Lifecycle, SYNC_RETRY, Stage, Wait};
 use crate::event::{Input, Output, ProbeResult, StartStage};
 use crate::plan::{ContainerId, HookKind, Kind, ProbeKind};
@@ -26,6 +27,7 @@ impl Lifecycle {
             Input::SandboxCreated { attempt, ip } => {
                 self.view.sandboxes.insert(0, Sandbox { attempt, ready: true, ip });
                 self.view.sandboxes.truncate(2);
+                self.index.touch_created();
                 if self.answered(Wait::Sandbox(attempt)) && ip.is_none() && !self.plan.host_network
                 {
                     self.dirty = true;
@@ -241,7 +243,7 @@ impl Lifecycle {
         });
         self.probes.stopped(id);
         self.index.touch(id);
-        self.kill_exited(instance);
+        self.kill_exited(id, instance);
         self.dirty = true;
     }
 
@@ -253,7 +255,7 @@ impl Lifecycle {
                     // The text may hold secrets, so the event does not have it.
                     self.event(true, "FailedPreStopHook", Some(id), "PreStopHook failed".into());
                 }
-                self.pre_stop_done(instance);
+                self.pre_stop_done(id, instance);
             }
             HookKind::PostStart => {
                 if !self.answered(Wait::PostStart(id, instance)) {
@@ -315,7 +317,7 @@ impl Lifecycle {
             return;
         }
         self.deletion = Some(grace);
-        self.index.touch_all();
+        self.index.make_all_stale();
         self.dirty = true;
         self.out.push_back(Output::StatusChanged);
         if self.wait == Some(Wait::Volumes) {
@@ -336,7 +338,7 @@ impl Lifecycle {
     fn driver_restarted(&mut self) {
         self.wait = None;
         self.steps.clear();
-        self.stopping.clear();
+        self.stopping = Stops::default();
         self.retry = None;
         self.relist = None;
         if self.stage != Stage::Finished {
@@ -359,9 +361,8 @@ impl Lifecycle {
                 self.probes.started(id, instance, self.now);
             } else {
                 let passed = self
-                    .status
-                    .all()
-                    .find(|s| s.instance == Some(instance))
+                    .status_of(id)
+                    .filter(|s| s.instance == Some(instance))
                     .is_some_and(|s| s.started == Some(true));
                 self.probes.adopt(id, instance, self.now, passed);
             }

@@ -1,12 +1,16 @@
 //! What the engine could work out anew each time, and remembers because pods may be large: where a
-//! container is in the plan and in the status, and whose status may no longer be right.
+//! container is in the plan and in the status, what has changed, and the [`Account`] of all.
 //!
 //! None of it is state of its own: it says nothing about a pod that the rest of the engine does not.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
+use super::account::Account;
+use crate::actions::Context;
+use crate::options::Features;
+use crate::phase::find;
 use crate::plan::{ContainerId, Kind, Plan};
+use crate::set::ContainerSet;
 use crate::status::{ContainerStatus, PodStatus};
 
 /// The list of the status that a container is in.
@@ -35,39 +39,45 @@ impl List {
     }
 }
 
-/// What follows from the plan, and which statuses are stale.
-#[derive(Clone, Default)]
+/// What follows from the plan, what has changed, and what it all comes to.
+#[derive(Clone)]
 pub(super) struct Index {
     /// Regular containers by name, the order of their statuses.
     by_name: Vec<ContainerId>,
     inits: Vec<ContainerId>,
     ephemerals: Vec<ContainerId>,
     /// Where the status of each container is.
-    place: Vec<(List, u32)>,
-    /// The sidecar after each container, which stops before it.
-    next_sidecar: Vec<Option<ContainerId>>,
+    place: Vec<(List, usize)>,
+    /// The sidecars before and after each entry of the init list.
+    sidecars: Vec<[Option<ContainerId>; 2]>,
     pub(super) has_sidecars: bool,
-    stale: Stale,
+    /// Containers whose status has to be made anew.
+    stale: Changed,
+    /// Containers that the survey has to look at again.
+    moved: Changed,
     /// Containers that are started but not ready, and have a readiness probe.
-    pub(super) eager: BTreeSet<ContainerId>,
+    pub(super) eager: ContainerSet,
+    pub(super) account: Account,
 }
 
-/// Containers whose status has to be made anew.
+/// Containers of which something has changed.
 #[derive(Clone, Default)]
-struct Stale {
-    all: bool,
-    is: Vec<bool>,
-    list: Vec<ContainerId>,
+pub(super) struct Changed {
+    /// All have.
+    pub(super) all: bool,
+    /// These have.
+    pub(super) these: ContainerSet,
 }
 
-/// What has to be made anew.
-pub(super) enum Work {
-    Everything,
-    These(Vec<ContainerId>),
+impl Changed {
+    const fn everything() -> Self {
+        Self { all: true, these: ContainerSet::EMPTY }
+    }
 }
 
 impl Index {
-    pub(super) fn of(plan: &Plan) -> Self {
+    /// The statuses are not counted yet.
+    pub(super) fn of(plan: &Plan, features: &Features) -> Self {
         let n = plan.containers.len();
         let inits: Vec<ContainerId> = plan.inits().collect();
         let mut by_name: Vec<ContainerId> = plan.regulars().collect();
@@ -78,22 +88,31 @@ impl Index {
         let lists =
             [(List::Init, &inits), (List::Regular, &by_name), (List::Ephemeral, &ephemerals)];
         for (list, ids) in lists {
-            for (at, &id) in (0..).zip(ids) {
+            for (at, &id) in ids.iter().enumerate() {
                 place[id.index()] = (list, at);
             }
         }
-        let mut next_sidecar = vec![None; n];
-        let mut next = None;
-        for &id in inits.iter().rev() {
-            next_sidecar[id.index()] = next;
-            if plan.container(id).kind == Kind::Sidecar {
-                next = Some(id);
-            }
+        let mut sidecars = vec![[None; 2]; n];
+        let is_sidecar = |&id: &ContainerId| plan.container(id).kind == Kind::Sidecar;
+        let (mut before, mut after) = (None, None);
+        for (first, last) in inits.iter().zip(inits.iter().rev()) {
+            sidecars[first.index()][0] = before;
+            sidecars[last.index()][1] = after;
+            before = Some(*first).filter(is_sidecar).or(before);
+            after = Some(*last).filter(is_sidecar).or(after);
         }
-        let stale = Stale { all: true, is: vec![false; n], list: Vec::new() };
-        let has_sidecars = next.is_some();
-        let eager = BTreeSet::new();
-        Self { by_name, inits, ephemerals, place, next_sidecar, has_sidecars, stale, eager }
+        Self {
+            by_name,
+            inits,
+            ephemerals,
+            place,
+            sidecars,
+            has_sidecars: before.is_some(),
+            stale: Changed::everything(),
+            moved: Changed::everything(),
+            eager: ContainerSet::EMPTY,
+            account: Account::new(plan, features),
+        }
     }
 
     /// The containers of a list of the status, in its order.
@@ -107,42 +126,95 @@ impl Index {
 
     /// The list of a container's status, and where in it.
     pub(super) fn place(&self, id: ContainerId) -> (List, usize) {
-        let (list, at) = self.place[id.index()];
-        (list, at as usize)
+        self.place[id.index()]
+    }
+
+    /// The status of a container.
+    pub(super) fn status<'a>(
+        &self,
+        plan: &Plan,
+        status: &'a PodStatus,
+        id: ContainerId,
+    ) -> Option<&'a ContainerStatus> {
+        status_at(self.place(id), plan, status, id)
+    }
+
+    /// Counts the statuses of all containers from scratch.
+    pub(super) fn recount(&mut self, plan: &Plan, features: &Features, status: &PodStatus) {
+        let Self { account, place, .. } = self;
+        account.recount(plan, features, |id| status_at(place[id.index()], plan, status, id));
     }
 
     /// The sidecar that has to stop before this one.
     pub(super) fn next_sidecar(&self, id: ContainerId) -> Option<ContainerId> {
-        self.next_sidecar[id.index()]
+        self.sidecars.get(id.index()).and_then(|&[_, after]| after)
     }
 
-    /// Something that the status of this container is made from has changed.
+    /// The sidecar that stops after this one.
+    pub(super) fn previous_sidecar(&self, id: ContainerId) -> Option<ContainerId> {
+        self.sidecars.get(id.index()).and_then(|&[before, _]| before)
+    }
+
+    /// Something that is known of this container has changed: a run, a result of a probe, why it does
+    /// not start.
     pub(super) fn touch(&mut self, id: ContainerId) {
-        if let Some(is) = self.stale.is.get_mut(id.index())
-            && !std::mem::replace(is, true)
-        {
-            self.stale.list.push(id);
+        self.stale.these.set(id, true);
+        self.moved.these.set(id, true);
+    }
+
+    /// Something that is known of all containers has changed.
+    pub(super) const fn touch_all(&mut self) {
+        self.stale.all = true;
+        self.moved.all = true;
+    }
+
+    /// There is another sandbox.
+    pub(super) fn touch_created(&mut self) {
+        for id in self.account.survey.created() {
+            self.moved.these.set(id, true);
         }
     }
 
-    /// Something that all statuses are made from has changed.
-    pub(super) const fn touch_all(&mut self) {
+    /// The status of this container has to be made anew.
+    pub(super) fn make_stale(&mut self, id: ContainerId) {
+        self.stale.these.set(id, true);
+    }
+
+    /// The statuses of all containers have to be made anew.
+    pub(super) const fn make_all_stale(&mut self) {
         self.stale.all = true;
     }
 
     /// Whether the status of a container is known to be stale.
     pub(super) fn is_stale(&self, id: ContainerId) -> bool {
-        self.stale.all || self.stale.is[id.index()]
+        self.stale.all || self.stale.these.contains(id)
     }
 
     /// Takes what is stale.
-    pub(super) fn take(&mut self) -> Work {
-        let list = std::mem::take(&mut self.stale.list);
-        for id in &list {
-            self.stale.is[id.index()] = false;
-        }
-        if std::mem::take(&mut self.stale.all) { Work::Everything } else { Work::These(list) }
+    pub(super) fn take_stale(&mut self) -> Changed {
+        std::mem::take(&mut self.stale)
     }
+
+    /// Brings the survey up to date.
+    pub(super) fn survey(&mut self, cx: &Context<'_>) {
+        let moved = std::mem::take(&mut self.moved);
+        let survey = &mut self.account.survey;
+        if moved.all {
+            cx.plan.ids().for_each(|id| survey.note(cx, id));
+        } else {
+            moved.these.iter().for_each(|id| survey.note(cx, id));
+        }
+    }
+}
+
+/// The status of a container whose place is most likely this.
+fn status_at<'a>(
+    (list, at): (List, usize),
+    plan: &Plan,
+    status: &'a PodStatus,
+    id: ContainerId,
+) -> Option<&'a ContainerStatus> {
+    find(list.of(status), at, plan.container(id))
 }
 
 impl fmt::Debug for Index {

@@ -2,18 +2,18 @@
 //! `TerminatePod`).
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
-use super::index::{List, Work};
+use super::index::List;
 use super::{Lifecycle, Stage};
 use crate::conditions::{self, Finding, Gate};
 use crate::event::Output;
 use crate::phase::{find, phase};
 use crate::plan::{ContainerId, Kind, Plan};
+use crate::set::ContainerSet;
 use crate::status::{
-    Condition, ConditionKind, ContainerStatus, Phase, PodStatus, Reason, State, Terminated,
+    Condition, ConditionKind, ContainerStatus, Message, Phase, PodStatus, Reason, State, Terminated,
 };
-use crate::statuses::{LOST, STATUS_UNKNOWN, Sources};
+use crate::statuses::{Common, LOST, STATUS_UNKNOWN, Sources};
 use crate::view::InstanceState;
 
 impl Lifecycle {
@@ -23,7 +23,7 @@ impl Lifecycle {
             kind: ConditionKind::PodScheduled,
             status: true,
             reason: "".into(),
-            message: "".into(),
+            message: Message::NONE,
             last_transition: self.now,
         });
         self.out.push_back(Output::StatusChanged);
@@ -39,8 +39,11 @@ impl Lifecycle {
     pub(super) fn publish(&mut self, last: bool) {
         let mut changed = self.refresh();
         if last {
-            changed |= terminate_containers(&self.plan, &mut self.status);
-            self.index.touch_all();
+            if terminate_containers(&self.plan, &mut self.status) {
+                self.recount();
+                changed = true;
+            }
+            self.index.make_all_stale();
         }
         let now = self.decide_phase(last);
         let conditions = self.conditions(now);
@@ -69,7 +72,7 @@ impl Lifecycle {
             self.out.push_back(Output::StatusChanged);
         }
         if self.stage != Stage::Finished {
-            for &id in &self.index.eager {
+            for id in self.index.eager.iter() {
                 self.probes.trigger_readiness(id, self.now);
             }
         }
@@ -80,20 +83,26 @@ impl Lifecycle {
     /// A status depends on the one before it. So one that changed counts as stale once more, until
     /// making it anew changes nothing.
     fn refresh(&mut self) -> bool {
-        let common = self.sources().common();
+        self.survey();
+        let common = Common {
+            has_inits: self.plan.containers.first().is_some_and(|c| c.kind.in_init_list()),
+            regular_created: self.index.account.survey.has_created(false),
+        };
         if self.common != common {
             self.common = common;
-            self.index.touch_all();
+            self.index.make_all_stale();
         }
-        let changed = match self.index.take() {
-            Work::Everything => self.refresh_all(),
-            Work::These(ids) => ids.into_iter().fold(false, |changed, id| {
+        let stale = self.index.take_stale();
+        let changed = if stale.all {
+            self.refresh_all()
+        } else {
+            stale.these.iter().fold(false, |changed, id| {
                 let one = self.refresh_one(id);
                 if one {
-                    self.index.touch(id);
+                    self.index.make_stale(id);
                 }
                 changed | one
-            }),
+            })
         };
         debug_assert!(self.is_fresh(), "a change of {} was overlooked", self.plan.name);
         changed
@@ -102,50 +111,55 @@ impl Lifecycle {
     /// Makes all container statuses anew; true if one is different now.
     fn refresh_all(&mut self) -> bool {
         let sources = self.sources();
-        let (mut eager, mut changed) = (BTreeSet::new(), Vec::new());
+        let (mut eager, mut changed) = (ContainerSet::EMPTY, Vec::new());
         let [init, regular, ephemeral] = [List::Init, List::Regular, List::Ephemeral].map(|list| {
             let old = list.of(&self.status);
             let ids = self.index.list(list).iter().enumerate();
             ids.map(|(at, &id)| {
                 let old = find(old, at, self.plan.container(id));
                 let (new, is_eager) = sources.one(id, old, self.common);
-                eager.extend(is_eager.then_some(id));
+                eager.set(id, is_eager);
                 changed.extend((old != Some(&new)).then_some(id));
                 new
             })
             .collect()
         });
         self.index.eager = eager;
-        changed.into_iter().for_each(|id| self.index.touch(id));
+        changed.into_iter().for_each(|id| self.index.make_stale(id));
         let status = &mut self.status;
-        set(&mut status.init, init)
+        let changed = set(&mut status.init, init)
             | set(&mut status.regular, regular)
-            | set(&mut status.ephemeral, ephemeral)
+            | set(&mut status.ephemeral, ephemeral);
+        if changed {
+            self.recount();
+        }
+        changed
+    }
+
+    /// Counts all statuses from scratch.
+    pub(super) fn recount(&mut self) {
+        self.index.recount(&self.plan, &self.features, &self.status);
     }
 
     /// Makes one container status anew; true if it is different now.
     fn refresh_one(&mut self, id: ContainerId) -> bool {
         let (new, eager) = self.sources().one(id, self.status_of(id), self.common);
-        if eager {
-            self.index.eager.insert(id);
-        } else {
-            self.index.eager.remove(&id);
-        }
+        self.index.eager.set(id, eager);
         self.replace(id, new)
     }
 
     /// Whether no status but those known to be stale would change if it were made anew.
     fn is_fresh(&self) -> bool {
-        self.plan.ids().filter(|&id| !self.index.is_stale(id)).all(|id| {
-            let old = self.status_of(id);
-            let (new, eager) = self.sources().one(id, old, self.common);
-            old == Some(&new) && eager == self.index.eager.contains(&id)
-        })
+        self.index.account.is_surveyed(&self.context())
+            && self.plan.ids().filter(|&id| !self.index.is_stale(id)).all(|id| {
+                let old = self.status_of(id);
+                let (new, eager) = self.sources().one(id, old, self.common);
+                old == Some(&new) && eager == self.index.eager.contains(id)
+            })
     }
 
-    fn status_of(&self, id: ContainerId) -> Option<&ContainerStatus> {
-        let (list, at) = self.index.place(id);
-        find(list.of(&self.status), at, self.plan.container(id))
+    pub(super) fn status_of(&self, id: ContainerId) -> Option<&ContainerStatus> {
+        self.index.status(&self.plan, &self.status, id)
     }
 
     /// Sets the status of a container; true if it was another.
@@ -158,7 +172,11 @@ impl Lifecycle {
         } else {
             list.iter().position(|s| s.name == new.name)
         };
-        at.is_some_and(|at| set(&mut list[at], new))
+        let Some(old) = at.map(|at| &mut list[at]).filter(|old| **old != new) else { return false };
+        let (plan, features) = (&self.plan, &self.features);
+        self.index.account.replace(plan, features, id, Some(old), Some(&new));
+        *old = new;
+        true
     }
 
     /// Publishes what a probe says of one container while the worker is busy with something else
@@ -168,15 +186,17 @@ impl Lifecycle {
         let mut new = ContainerStatus { ready: false, ..old.clone() };
         self.sources().mark(id, self.plan.container(id), Some(&old), &mut new);
         let mut changed = self.replace(id, new);
-        for fresh in self.conditions(self.status.phase) {
-            if matches!(fresh.kind, ConditionKind::Ready | ConditionKind::ContainersReady)
-                && let Some(c) = self.status.conditions.iter_mut().find(|c| c.kind == fresh.kind)
-            {
+        let (containers, ready) = self.readiness(self.status.phase);
+        for (kind, finding) in
+            [(ConditionKind::Ready, ready), (ConditionKind::ContainersReady, containers)]
+        {
+            let fresh = self.condition(kind, finding);
+            if let Some(c) = self.status.conditions.iter_mut().find(|c| c.kind == fresh.kind) {
                 changed |= set(c, fresh);
             }
         }
         if changed {
-            self.index.touch(id);
+            self.index.make_stale(id);
             self.out.push_back(Output::StatusChanged);
         }
     }
@@ -202,8 +222,14 @@ impl Lifecycle {
         if let Some((reason, message)) = &self.eviction {
             self.decided = (Phase::Failed, reason.clone(), Cow::Owned(message.clone()));
         } else {
-            let mut now =
-                phase(&self.plan, &self.status, last, self.has_initialized(), &self.features);
+            let initialized = self.has_initialized();
+            let mut now = self.index.account.count.phase(last, initialized);
+            debug_assert_eq!(
+                now,
+                phase(&self.plan, &self.status, last, initialized, &self.features),
+                "the count of {} is wrong",
+                self.plan.name
+            );
             if last && !now.is_terminal() {
                 now = Phase::Failed;
             }
@@ -217,63 +243,95 @@ impl Lifecycle {
     /// Whether some regular container has a run in the current sandbox (kubelet:
     /// `HasAnyActiveRegularContainerStarted`); older versions look at any sandbox.
     fn has_initialized(&self) -> bool {
-        let attempt = self.view.sandbox().filter(|s| s.ready).map(|s| s.attempt);
-        self.plan.regulars().any(|id| {
-            self.view.newest(id).is_some_and(|run| {
-                !self.features.sandbox_aware_phase || Some(run.sandbox) == attempt
-            })
-        })
+        let survey = &self.index.account.survey;
+        if self.features.sandbox_aware_phase {
+            self.view.sandbox().is_some_and(|s| s.ready) && survey.has_created(true)
+        } else {
+            survey.has_created(false)
+        }
+    }
+
+    /// `ContainersReady` and `Ready` in this phase.
+    fn readiness(&self, phase: Phase) -> (Finding, Finding) {
+        let containers = self.index.account.standing.containers_ready(phase);
+        debug_assert_eq!(
+            containers,
+            conditions::containers_ready(&self.plan, Some(&self.status), phase),
+            "the account of {} is wrong",
+            self.plan.name
+        );
+        let ready = conditions::ready(&self.plan, &containers, |gate| self.gate(gate));
+        (containers, ready)
+    }
+
+    /// `Initialized` in this phase.
+    fn initialized(&self, phase: Phase) -> Finding {
+        let initialized = self.index.account.standing.initialized(phase);
+        debug_assert_eq!(
+            initialized,
+            conditions::initialized(&self.plan, Some(&self.status), phase),
+            "the account of {} is wrong",
+            self.plan.name
+        );
+        let keep = self.features.restart_all_containers
+            && !initialized.status
+            && self.status.is_true(&ConditionKind::Initialized);
+        if keep { Finding::is(true, "") } else { initialized }
+    }
+
+    /// `AllContainersRestarting` in this phase, for a pod that may have it.
+    fn all_restarting(&self, phase: Phase) -> Option<Finding> {
+        let fired = self.index.account.has_fired()?;
+        let before = self.status.is_true(&ConditionKind::AllContainersRestarting);
+        let left = self.index.account.survey.has_records();
+        let finding = conditions::all_restarting_if(fired, phase, before, left);
+        debug_assert_eq!(
+            finding,
+            conditions::all_restarting(
+                &self.plan,
+                &self.status,
+                phase,
+                before,
+                left,
+                &self.features
+            ),
+            "the account of {} is wrong",
+            self.plan.name
+        );
+        Some(finding)
     }
 
     /// The conditions that follow from the container statuses in this phase.
     fn conditions(&self, phase: Phase) -> Vec<Condition> {
-        let (plan, new) = (&self.plan, &self.status);
-        let containers = conditions::containers_ready(plan, Some(new), phase);
-        let ready = conditions::ready(plan, &containers, |gate| self.gate(gate));
-        let mut initialized = conditions::initialized(plan, Some(new), phase);
-        if self.features.restart_all_containers
-            && !initialized.status
-            && self.status.is_true(&ConditionKind::Initialized)
-        {
-            initialized = Finding { status: true, reason: "".into(), message: "".into() };
+        let (containers, ready) = self.readiness(phase);
+        let sandbox = !self.view.sandbox_changed(&self.plan).0;
+        let mut all = Vec::with_capacity(6 + self.gates.len());
+        for (name, value) in &self.gates {
+            let kind = ConditionKind::Other(name.as_str().into());
+            all.push(self.condition(kind, Finding::is(*value, "")));
         }
-        let yes = |status| Finding { status, reason: "".into(), message: "".into() };
-        let sandbox = !self.view.sandbox_changed(plan).0;
-        let mut found = Vec::with_capacity(6 + self.gates.len());
-        let other = self
-            .gates
-            .iter()
-            .map(|(name, value)| (ConditionKind::Other(name.as_str().into()), yes(*value)));
-        found.extend(other);
-        if self.features.restart_all_containers && conditions::has_restart_all_rule(plan) {
-            let before = self.status.is_true(&ConditionKind::AllContainersRestarting);
-            let left = self.view.all().any(|i| plan.container(i.container).kind != Kind::Ephemeral);
-            let finding =
-                conditions::all_restarting(plan, new, phase, before, left, &self.features);
-            found.push((ConditionKind::AllContainersRestarting, finding));
+        if let Some(restarting) = self.all_restarting(phase) {
+            all.push(self.condition(ConditionKind::AllContainersRestarting, restarting));
         }
-        found.push((ConditionKind::PodReadyToStartContainers, yes(sandbox)));
-        found.push((ConditionKind::Initialized, initialized));
-        found.push((ConditionKind::Ready, ready));
-        found.push((ConditionKind::ContainersReady, containers));
-        found.push((ConditionKind::PodScheduled, yes(true)));
-        found
-            .into_iter()
-            .map(|(kind, f)| {
-                let since = self
-                    .status
-                    .condition(&kind)
-                    .filter(|c| c.status == f.status)
-                    .map_or(self.now, |c| c.last_transition);
-                Condition {
-                    kind,
-                    status: f.status,
-                    reason: f.reason,
-                    message: f.message,
-                    last_transition: since,
-                }
-            })
-            .collect()
+        all.extend(
+            [
+                (ConditionKind::PodReadyToStartContainers, Finding::is(sandbox, "")),
+                (ConditionKind::Initialized, self.initialized(phase)),
+                (ConditionKind::Ready, ready),
+                (ConditionKind::ContainersReady, containers),
+                (ConditionKind::PodScheduled, Finding::is(true, "")),
+            ]
+            .map(|(kind, finding)| self.condition(kind, finding)),
+        );
+        all
+    }
+
+    /// A condition with its time: that of the published one, unless its status changes now.
+    fn condition(&self, kind: ConditionKind, finding: Finding) -> Condition {
+        let same = self.status.condition(&kind).filter(|c| c.status == finding.status);
+        let last_transition = same.map_or(self.now, |c| c.last_transition);
+        let Finding { status, reason, message } = finding;
+        Condition { kind, status, reason, message, last_transition }
     }
 
     fn gate(&self, gate: &str) -> Gate {
@@ -354,7 +412,7 @@ fn same_conditions(a: &[Condition], b: &[Condition]) -> bool {
         && a.iter().zip(b).all(|(a, b)| {
             (a.kind == b.kind && a.status == b.status && a.last_transition == b.last_transition)
                 && same_text(&a.reason, &b.reason)
-                && same_text(&a.message, &b.message)
+                && a.message == b.message
         })
 }
 

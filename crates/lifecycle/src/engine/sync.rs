@@ -4,6 +4,7 @@ use super::{Lifecycle, Snapshot, Stage, Step, Wait};
 use crate::actions::{self, Context, KillReason};
 use crate::event::Output;
 use crate::plan::ContainerId;
+use crate::scope::Scope;
 use crate::view::Instance;
 
 impl Lifecycle {
@@ -51,7 +52,7 @@ impl Lifecycle {
         self.retry = None;
         self.relist = None;
         self.probes.stop_liveness_and_startup(&self.plan);
-        self.index.touch_all();
+        self.index.make_all_stale();
         self.steps.clear();
         self.steps.extend([
             Step::Publish,
@@ -76,7 +77,7 @@ impl Lifecycle {
             Step::Volumes => {
                 if std::mem::take(&mut self.workers_wanted) {
                     self.probes.add_pod(&self.plan);
-                    self.index.touch_all();
+                    self.index.make_all_stale();
                 }
                 if !self.volumes_mounted {
                     self.wait = Some(Wait::Volumes);
@@ -124,7 +125,7 @@ impl Lifecycle {
             Step::Start(id, before) => self.start(id, before),
             Step::StopProbing => {
                 self.probes.clear();
-                self.index.touch_all();
+                self.index.make_all_stale();
             }
             Step::PublishLast => self.publish(true),
             Step::Finish => {
@@ -139,15 +140,15 @@ impl Lifecycle {
         if self.deletion.is_some() {
             return;
         }
-        let cx = Context {
-            plan: &self.plan,
-            view: &self.view,
-            results: self.probes.results(),
-            features: &self.features,
-            deleted: false,
-            restarting_all: self.restarting_all(),
-        };
-        let actions = actions::compute(&cx);
+        self.survey();
+        let cx = self.context();
+        let actions = actions::compute_in(&cx, Scope::Of(&self.index.account.survey));
+        debug_assert_eq!(
+            actions,
+            actions::compute(&cx),
+            "the survey of {} is wrong",
+            self.plan.name
+        );
         let counted = |id: &ContainerId| Step::Start(*id, self.snapshot(*id));
         let starts: Vec<Step> =
             [&actions.start_ephemeral, &actions.start_init, &actions.start_regular]
@@ -180,6 +181,31 @@ impl Lifecycle {
             self.steps.push_back(Step::CreateSandbox(actions.attempt));
         }
         self.steps.extend(starts);
+    }
+
+    /// What actions are decided on.
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            plan: &self.plan,
+            view: &self.view,
+            results: self.probes.results(),
+            features: &self.features,
+            deleted: false,
+            restarting_all: self.restarting_all(),
+        }
+    }
+
+    /// Brings the survey of the containers up to date.
+    pub(super) fn survey(&mut self) {
+        let cx = Context {
+            plan: &self.plan,
+            view: &self.view,
+            results: self.probes.results(),
+            features: &self.features,
+            deleted: false,
+            restarting_all: false,
+        };
+        self.index.survey(&cx);
     }
 
     fn stop_sandbox(&mut self) {

@@ -2,5 +2,6 @@
 //! interleaving of small pods.
 
 mod exhaustive;
+mod large;
 mod random;
 mod world;
