@@ -249,7 +249,9 @@ impl ProbeManager {
 
     /// When the next probe is due.
     pub fn next_due(&self) -> Option<Time> {
-        self.due.first().map(|&(next, _)| next)
+        let first = self.due.first().map(|&(next, _)| next);
+        debug_assert_eq!(first, self.workers.iter().filter_map(|w| w.next).min());
+        first
     }
 
     /// Runs the readiness probe at once and restarts its period: a status was built in which the

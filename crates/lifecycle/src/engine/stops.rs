@@ -171,24 +171,31 @@ impl Stops {
         let due = self.deadlines.iter().take_while(|&&(until, _)| until <= now);
         self.agenda.extend(due.map(|&(_, at)| at));
         while let Some(at) = self.agenda.pop_first() {
-            let run = &self.runs[at];
-            match run.state {
-                StopState::PreStop { until, .. } if until <= now => return Some(at),
-                StopState::Turn { until, .. } if until <= now || self.is_turn(run, index) => {
-                    return Some(at);
-                }
+            match self.runs[at].state {
                 StopState::Done => self.let_go(at, index),
-                StopState::PreStop { .. }
-                | StopState::Turn { .. }
-                | StopState::Signalled
-                | StopState::Down => {}
+                _ if self.is_over(at, now, index) => return Some(at),
+                _ => {}
             }
         }
+        debug_assert!(
+            self.places().all(|at| !self.is_over(at, now, index)),
+            "a wait that is over was overlooked"
+        );
         if self.is_empty() {
             self.runs.clear();
             self.newest.clear();
         }
         None
+    }
+
+    /// Whether the wait of a run is over: for its hook, or for its turn.
+    fn is_over(&self, at: usize, now: Time, index: &Index) -> bool {
+        let run = &self.runs[at];
+        match run.state {
+            StopState::PreStop { until, .. } => until <= now,
+            StopState::Turn { until, .. } => until <= now || self.is_turn(run, index),
+            StopState::Signalled | StopState::Done | StopState::Down => false,
+        }
     }
 
     /// Whether everything that must stop before this run has stopped: a sidecar waits for all regular
