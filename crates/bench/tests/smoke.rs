@@ -23,7 +23,7 @@ fn holdfast() -> PathBuf {
 #[test]
 fn the_engine_is_measured() {
     let section = engine::report(1, Duration::from_millis(1), 100);
-    assert_eq!(section.len(), 6, "{section}");
+    assert_eq!(section.len(), 7, "{section}");
 }
 
 #[test]
