@@ -168,13 +168,20 @@ pub fn pod() -> PodUid {
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
+/// A place of its own for each call: no directory that an earlier run left, perhaps as another user
+/// and with a process number that came round again, is ever taken for it.
 pub fn state_dir() -> PathBuf {
     let base = std::env::temp_dir().join("holdfast-tests");
     std::fs::create_dir_all(&base).unwrap();
     use std::os::unix::fs::PermissionsExt;
     let _ = std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o1777));
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    base.join(format!("{}-{number}", std::process::id()))
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let place = base.join(format!("{}-{number}", std::process::id()));
+        if !place.exists() {
+            return place;
+        }
+    }
 }
 
 /// Forks a launcher, then runs `test` in a reactor with a runtime of the given kind.
