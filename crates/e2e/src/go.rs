@@ -123,7 +123,7 @@ impl Recipe {
         }
         eprintln!("building {} (minutes, if Go's build cache is empty) …", self.name);
         let partial = out.with_extension("partial");
-        let mut command = Command::new("go");
+        let mut command = crate::tied("go");
         command.args(self.verb);
         if let Some(modfile) = &self.modfile {
             command.arg(format!("-modfile={}", modfile.display()));

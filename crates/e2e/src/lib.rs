@@ -15,7 +15,9 @@ pub mod judge;
 pub mod packages;
 pub mod upstream;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The repository that this was built from.
 #[must_use]
@@ -29,4 +31,13 @@ pub fn workspace() -> PathBuf {
 #[must_use]
 pub fn cache() -> PathBuf {
     workspace().join("target/bench")
+}
+
+/// A command that is terminated when the thread that starts it ends, by whatever: what runs for minutes
+/// should not outlive whoever waits for it.
+#[must_use]
+pub fn tied(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    command
 }

@@ -24,7 +24,8 @@ struct Tool {
     suite: &'static str,
 }
 
-/// What the suites need beside Rust and a C compiler.
+/// What the suites need beside Rust and a C compiler. The test bench (crate e2e) is not in this list: it
+/// takes root, and knows itself what its nodes are made of.
 const TOOLS: &[Tool] =
     &[Tool { program: "ip", package: "iproute2", suite: "pods with a network of their own" }];
 
@@ -33,7 +34,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if !missing.is_empty() {
         install(&missing, &args)?;
     }
-    run::cargo(["test", "--workspace", "--locked"]).args(&args.rest).go()
+    // Suites share a cluster that is up, and leave it up for the next.
+    let cluster = run::root().join("target/cluster/default");
+    let was_up = cluster.exists();
+    let mut tests = run::cargo(["test", "--workspace", "--locked"]).args(&args.rest);
+    if args.no_install {
+        tests = tests.env("BENCH_NO_INSTALL", "1");
+    }
+    let result = tests.go();
+    if !was_up && cluster.exists() {
+        run::cargo(["run", "--quiet", "--package", "holdfast-e2e", "--", "cluster", "down"])
+            .go()?;
+    }
+    result
 }
 
 /// Installs Debian packages, or says what is missing for what.

@@ -64,11 +64,10 @@ pub async fn up(layout: &Layout, options: &Options) -> Result<bool> {
             };
         }
     };
+    // From here on the units stay when they are let go of, or when this process is killed.
     state.up = true;
     state.write(layout)?;
-    for keeper in keepers {
-        keeper.stay()?;
-    }
+    drop(keepers);
     Ok(true)
 }
 

@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, default_value = UNFIT)]
     skip: String,
     /// How many at a time
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 12)]
     jobs: usize,
     /// Only say which specs there are
     #[arg(long)]
@@ -116,8 +116,10 @@ fn run_all(
     jobs: usize,
     out: &Path,
 ) -> Result<Vec<Outcome>> {
-    let (alone, together): (Vec<Spec>, Vec<Spec>) =
+    let (alone, mut together): (Vec<Spec>, Vec<Spec>) =
         specs.into_iter().partition(|spec| spec.text.contains("[Serial]"));
+    // The slow ones first, so that nobody has to wait for them alone.
+    together.sort_by_key(|spec| !spec.text.contains("[Slow]"));
     let mut outcomes = side_by_side(suite, together, target, jobs, out)?;
     outcomes.extend(side_by_side(suite, alone, target, 1, out)?);
     outcomes.sort_by(|a, b| a.spec.cmp(&b.spec));

@@ -96,11 +96,11 @@ impl Suite {
         let [log, report] = ["log", "json"].map(|ending| out.join(format!("{name}.{ending}")));
         let _ = fs::remove_file(&report);
         let file = File::create(&log).with_context(|| log.display().to_string())?;
-        let status = Command::new(&self.program)
+        let status = crate::tied(&self.program)
             .args(target)
             // Ginkgo matches against the suite's name, a space, and the text.
             .arg(format!("-ginkgo.focus=^node {}$", quote(&spec.text)))
-            .args(["-ginkgo.no-color", "-ginkgo.v", "-ginkgo.timeout=20m", "-test.timeout=0"])
+            .args(["-ginkgo.no-color", "-ginkgo.v", TIMEOUT, "-test.timeout=0"])
             .arg(format!("-ginkgo.json-report={}", report.display()))
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -177,6 +177,8 @@ fn first_words(message: &str) -> String {
 }
 
 const WIDTH: usize = 160;
+/// One spec waits until back-off is at its highest, which takes most of half an hour.
+const TIMEOUT: &str = "-ginkgo.timeout=1h";
 
 #[cfg(test)]
 mod tests {

@@ -49,7 +49,7 @@ async fn run(command: &[OsString]) -> Result<ExitStatus> {
         .args(["--pdeathsig", "KILL", "--"])
         .args(command)
         .spawn()
-        .context("cannot start setpriv (package util-linux)")?;
+        .context("cannot start setpriv, which is of util-linux")?;
     let pid = Pid::from_raw(child.id().context("it has just been started")?.cast_signed());
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

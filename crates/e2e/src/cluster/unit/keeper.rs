@@ -1,6 +1,6 @@
 //! The keeper: holds a unit from outside and clears away what its end leaves on the host.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -12,11 +12,13 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::super::cgroups;
 use super::super::layout::{Layout, tail};
+use super::super::state::State;
 use super::READY;
 
-/// The keeper of a unit, as `up` sees it. Dropping it before [`Keeper::stay`] ends the unit.
+/// The keeper of a unit, as `up` sees it. When this is dropped, the unit stays if the cluster's state says
+/// that it is up, and ends otherwise. So all units of a cluster stay, or none, whenever `up` is killed.
 pub(in super::super) struct Keeper {
-    lifeline: ChildStdin,
+    _lifeline: ChildStdin,
     /// The unit's process 1, as the host counts processes.
     pub(in super::super) init: i32,
 }
@@ -38,7 +40,7 @@ impl Keeper {
         BufReader::new(stdout).read_line(&mut line)?;
         // From here on it is waited for by whoever inherits it: it outlives `up`.
         match line.trim().parse() {
-            Ok(init) => Ok(Self { lifeline, init }),
+            Ok(init) => Ok(Self { _lifeline: lifeline, init }),
             Err(_) => {
                 drop(lifeline);
                 child.wait()?;
@@ -49,11 +51,6 @@ impl Keeper {
                 )
             }
         }
-    }
-
-    /// The unit stays when this process ends.
-    pub(in super::super) fn stay(mut self) -> Result<()> {
-        self.lifeline.write_all(STAY).context("a unit's keeper has gone")
     }
 }
 
@@ -85,16 +82,16 @@ fn hold(layout: &Layout, unit: &str) -> Result<()> {
             let _ = writeln!(std::io::stdout(), "{}", init.id());
         }
     }
-    watch(&init, lifeline)?;
+    watch(layout, &init, lifeline)?;
     init.wait().context("init")?;
     Ok(())
 }
 
-/// Returns when init has ended, having dropped its `lifeline` if `up` ended without letting go.
+/// Returns when init has ended, having dropped its `lifeline` if `up` ended before the cluster was up.
 ///
 /// One thread has to do for both: a process whose children are in another process namespace can have no
 /// second one (clone(2), EINVAL).
-fn watch(init: &Child, mut lifeline: Option<ChildStdin>) -> Result<()> {
+fn watch(layout: &Layout, init: &Child, mut lifeline: Option<ChildStdin>) -> Result<()> {
     let init = pidfd_open(Pid::from_child(init), PidfdFlags::empty()).context("init")?;
     let stdin = std::io::stdin();
     let mut up = true;
@@ -113,8 +110,8 @@ fn watch(init: &Child, mut lifeline: Option<ChildStdin>) -> Result<()> {
         }
         if spoke {
             up = false;
-            let mut word = [0; STAY.len()];
-            if stdin.lock().read_exact(&mut word).is_err() {
+            // Nothing is ever written to it: this is its end.
+            if !State::read(layout).is_some_and(|state| state.up) {
                 drop(lifeline.take());
             }
         }
@@ -127,6 +124,3 @@ fn command(program: &Path, role: &str, layout: &Layout, unit: &str) -> Command {
     command.args(["cluster", role]).arg(layout.dir()).arg(unit);
     command
 }
-
-/// What `up` says when it lets go.
-const STAY: &[u8] = b"stay";

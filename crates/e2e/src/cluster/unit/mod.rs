@@ -11,7 +11,7 @@
 //! process 1. Taking a node down is killing one process, and cannot miss anything; two clusters cannot
 //! see each other's chains; and nothing of a pod is ever mounted where the host's `rm` could reach it.
 //!
-//! Each pipe is a lifeline: when `up` dies before it has said that the cluster stays, the keeper ends;
+//! Each pipe is a lifeline: when `up` dies before the cluster's state says that it is up, the keeper ends;
 //! when the keeper ends, by whatever, init does, and with it the namespaces.
 
 mod enter;
