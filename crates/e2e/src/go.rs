@@ -149,13 +149,17 @@ impl Recipe {
     /// What the program is made of: sources, versions with their checksums, flags and compiler.
     fn hash(&self, go: &Go) -> Result<String> {
         let mut hash = Sha256::new();
-        let mut files = vec![];
-        for dir in [Some(self.module.clone()), Some(self.module.join(self.package))] {
-            let Some(Ok(entries)) = dir.map(fs::read_dir) else { continue };
-            files.extend(entries.flatten().map(|entry| entry.path()).filter(|path| {
-                path.extension()
-                    .is_some_and(|ending| ["go", "mod", "sum"].iter().any(|e| ending == *e))
-            }));
+        // The other module files beside it are other versions.
+        let modfile = self.modfile.clone().unwrap_or_else(|| self.module.join("go.mod"));
+        let mut files = vec![modfile.with_extension("sum"), modfile];
+        for dir in [self.module.clone(), self.module.join(self.package)] {
+            let Ok(entries) = fs::read_dir(dir) else { continue };
+            files.extend(
+                entries
+                    .flatten()
+                    .map(|entry| entry.path())
+                    .filter(|path| path.extension().is_some_and(|ending| ending == "go")),
+            );
         }
         files.sort();
         files.dedup();

@@ -31,8 +31,7 @@ pub(super) fn make(references: &[String], minor: &str) -> Result<Vec<PathBuf>> {
 /// certificate of its own for the part of an https server.
 fn agnhost(references: Vec<String>, minor: &str) -> Result<PathBuf> {
     let agnhost = go::agnhost(minor)?;
-    // It is large, and its certificate differs each time: one archive for each program
-    // and recipe.
+    // It is large, and its certificate differs each time: one archive for each program and recipe.
     let name = agnhost.file_name().context("a program has a name")?.to_string_lossy().into_owned();
     let path = image::dir().join(format!("{name}-{RECIPE}.tar"));
     if path.exists() {
