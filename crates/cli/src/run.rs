@@ -15,9 +15,9 @@ use holdfast_runtime::config_file::ConfigFile;
 use holdfast_runtime::driver::{Fault, FaultKind};
 use holdfast_runtime::image::{ImageName, ImageStore, Source as ImageSource};
 use holdfast_runtime::node::{Node, NodeCommand, NodeOptions, NodeParts, pod_of};
-use holdfast_runtime::process::{self, Mode, ProcessOptions, ProcessRuntime};
+use holdfast_runtime::process::{self, Begun, Mode, ProcessOptions, ProcessRuntime};
 use holdfast_runtime::{RuntimeEvent, Site};
-use holdfast_sys::launcher::{self, Launcher};
+use holdfast_sys::launcher;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -38,44 +38,90 @@ const EXIT_INTERRUPTED: u8 = 130;
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     // Containers are made by a process of one thread, forked before there is any other thread.
     let launcher = launcher::fork().context("cannot start the launcher process")?;
+    let (warnings, runtime_warnings) = mpsc::unbounded_channel();
+    let begun = Begun::new(launcher, process_options(&args, warnings))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, start(Arc::new(args), launcher))
+    local.block_on(&runtime, start(args, begun, runtime_warnings))
 }
 
-/// Reads the manifests while the launcher finds out what this machine allows, then runs the node.
-async fn start(args: Arc<RunArgs>, launcher: Launcher) -> anyhow::Result<u8> {
+/// Gets everything ready while the launcher finds out what this machine allows, then runs the node.
+async fn start(
+    args: RunArgs,
+    begun: Begun,
+    runtime_warnings: mpsc::UnboundedReceiver<String>,
+) -> anyhow::Result<u8> {
     let (events, runtime_events) = mpsc::unbounded_channel();
-    let (warnings, runtime_warnings) = mpsc::unbounded_channel();
-    let options = process_options(&args, warnings);
-    let reader = Arc::clone(&args);
-    let (loaded, made) = tokio::join!(
-        tokio::task::spawn_blocking(move || load(&reader)),
-        ProcessRuntime::new(launcher, options, events),
+    let (made, prepared) = tokio::join!(
+        // The launcher has been asked, and answers when we are done here: a thread for the reading would
+        // take longer to start and to end than it saves.
+        biased;
+        ProcessRuntime::of(begun, events),
+        async { prepare(&args) },
     );
-    match (loaded.context("reading the manifests failed")?, made) {
-        (Ok(Some(loaded)), Ok((runtime, notices))) => {
+    match (prepared, made) {
+        (Ok(Some(prepared)), Ok((runtime, notices))) => {
             for notice in notices {
                 anstream::eprintln!("note: {notice}");
             }
-            let result = run_node(&args, loaded, &runtime, runtime_events, runtime_warnings).await;
+            let result =
+                run_node(&args, prepared, &runtime, runtime_events, runtime_warnings).await;
             runtime.shutdown().await;
             result
         }
-        (loaded, made) => {
+        (prepared, made) => {
             if let Ok((runtime, _)) = &made {
                 runtime.shutdown().await;
             }
             // What is wrong with the manifests comes first.
-            match loaded? {
+            match prepared? {
                 None => Ok(EXIT_USAGE),
                 Some(_) => made.map(|_| EXIT_USAGE).map_err(Into::into),
             }
         }
     }
+}
+
+/// All that a run needs beside its runtime.
+struct Prepared {
+    loaded: Loaded,
+    site: Site,
+}
+
+/// Reads the manifests and what they refer to. `None` if they are wrong and that has been said.
+fn prepare(args: &RunArgs) -> anyhow::Result<Option<Prepared>> {
+    let Some(loaded) = load(args)? else { return Ok(None) };
+    let config = config_file(args)?;
+    let state_dir = args.state_dir.clone().unwrap_or_else(default_state_dir);
+    std::fs::create_dir_all(&state_dir).with_context(|| {
+        format!(
+            "cannot make the state directory {}; choose another with --state-dir",
+            state_dir.display()
+        )
+    })?;
+    if let Err(e) = holdfast_runtime::volume::remove_stale(&state_dir) {
+        anstream::eprintln!("note: what a killed run left in {} stays: {e}", state_dir.display());
+    }
+    let site = site(args, &config, &loaded, &state_dir)?;
+    for object in &loaded.objects {
+        if let Object::Service(service) = object {
+            let name = &service.metadata.name;
+            anstream::eprintln!(
+                "note: Service {name:?}: it has no address here, and its name is not resolved"
+            );
+        }
+        if let Some((_, pod)) = pod_of(object) {
+            for finding in config::notices(&pod, &site.node) {
+                let (kind, name) = (object.kind(), &object.metadata().name);
+                anstream::eprintln!("note: {kind} {name:?}: {}: {}", finding.path, finding.reason);
+            }
+        }
+    }
+    note_unused_images(args, &loaded);
+    Ok(Some(Prepared { loaded, site }))
 }
 
 fn process_options(args: &RunArgs, warnings: mpsc::UnboundedSender<String>) -> ProcessOptions {
@@ -192,40 +238,15 @@ fn note_unused_images(args: &RunArgs, loaded: &Loaded) {
 
 async fn run_node(
     args: &RunArgs,
-    loaded: Loaded,
+    prepared: Prepared,
     runtime: &ProcessRuntime,
     runtime_events: mpsc::UnboundedReceiver<RuntimeEvent>,
     mut runtime_warnings: mpsc::UnboundedReceiver<String>,
 ) -> anyhow::Result<u8> {
     // From here on, signals are events.
     let mut signals = Signals::new().context("cannot listen for signals")?;
-    let config = config_file(args)?;
-    let state_dir = args.state_dir.clone().unwrap_or_else(default_state_dir);
-    std::fs::create_dir_all(&state_dir).with_context(|| {
-        format!(
-            "cannot make the state directory {}; choose another with --state-dir",
-            state_dir.display()
-        )
-    })?;
-    if let Err(e) = holdfast_runtime::volume::remove_stale(&state_dir) {
-        anstream::eprintln!("note: what a killed run left in {} stays: {e}", state_dir.display());
-    }
-    let site = site(args, &config, &loaded, &state_dir, runtime)?;
-    for object in &loaded.objects {
-        if let Object::Service(service) = object {
-            let name = &service.metadata.name;
-            anstream::eprintln!(
-                "note: Service {name:?}: it has no address here, and its name is not resolved"
-            );
-        }
-        if let Some((_, pod)) = pod_of(object) {
-            for finding in config::notices(&pod, &site.node) {
-                let (kind, name) = (object.kind(), &object.metadata().name);
-                anstream::eprintln!("note: {kind} {name:?}: {}: {}", finding.path, finding.reason);
-            }
-        }
-    }
-    note_unused_images(args, &loaded);
+    let Prepared { loaded, mut site } = prepared;
+    site.can_set_groups = rustix::process::geteuid().is_root() && runtime.mode() == Mode::Root;
     let clock = Clock::start();
     let (watcher, mut reports) = mpsc::unbounded_channel();
     let (commands, inbox) = mpsc::unbounded_channel();
@@ -302,7 +323,6 @@ fn site(
     config: &ConfigFile,
     loaded: &Loaded,
     state_dir: &Path,
-    runtime: &ProcessRuntime,
 ) -> anyhow::Result<Site> {
     let here = std::env::current_dir().context("cannot find the working directory")?;
     let mut map = config.images.clone();
@@ -311,7 +331,6 @@ fn site(
     }
     let (name, labels) = (config.node_name.clone(), config.node_labels.clone());
     let node = config::Node::of_this_machine(name, labels, state_dir);
-    let root = rustix::process::geteuid().is_root();
     Ok(Site {
         images: Arc::new(ImageStore::new(state_dir, map)?),
         objects: Objects::new(&loaded.objects),
@@ -319,7 +338,8 @@ fn site(
         state_dir: state_dir.to_owned(),
         keep_sub_paths: args.faults.contains(&FaultArg::StaleSubPath),
         minor: args.kubernetes,
-        can_set_groups: root && runtime.mode() == Mode::Root,
+        // Known when the launcher has answered.
+        can_set_groups: false,
         host_network: args.network == Network::Host,
     })
 }

@@ -149,27 +149,21 @@ impl std::fmt::Display for Caps {
 /// Leaves the calling thread `keep` and nothing else in its bounding set, so that a later exec cannot
 /// gain more.
 pub(crate) fn limit_bounding(keep: Caps) -> io::Result<()> {
-    let own = Caps::own()?;
-    for bit in 0..64 {
-        let cap = Caps(1 << bit);
-        if keep.contains(cap) {
+    let may = Caps::own()?.contains(Caps::SETPCAP);
+    for bit in (0..64).filter(|bit| !keep.contains(Caps(1 << bit))) {
+        // SAFETY: PR_CAPBSET_DROP takes a number and touches no memory.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, bit, 0, 0, 0) } == 0 {
             continue;
         }
-        // SAFETY: PR_CAPBSET_READ takes a number and touches no memory.
-        match unsafe { libc::prctl(libc::PR_CAPBSET_READ, bit, 0, 0, 0) } {
-            0 => continue,
-            1 => {}
-            _ => break, // beyond the kernel's last capability
-        }
-        if !own.contains(Caps::SETPCAP) {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            // Beyond the kernel's last capability.
+            Some(libc::EINVAL) if may => Ok(()),
             // Without the right to shrink it the bounding set stays; it gives nothing by itself to a
             // process that has nothing.
-            return Ok(());
-        }
-        // SAFETY: PR_CAPBSET_DROP takes a number and touches no memory.
-        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, bit, 0, 0, 0) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+            Some(libc::EPERM) if !may => Ok(()),
+            _ => Err(error),
+        };
     }
     Ok(())
 }

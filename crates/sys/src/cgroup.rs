@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::mountinfo;
+use crate::mountinfo::{self, MountEntry};
 
 /// The prefix of a run's directory.
 pub const PREFIX: &str = "holdfast-";
@@ -50,9 +50,8 @@ impl Limits {
 ///
 /// # Errors
 /// If `/proc` cannot be read.
-pub fn base(root: bool) -> io::Result<Option<PathBuf>> {
-    let mounts = mountinfo::read()?;
-    let visible = mountinfo::visible(&mounts);
+pub fn base(mounts: &[MountEntry], root: bool) -> io::Result<Option<PathBuf>> {
+    let visible = mountinfo::visible(mounts);
     let Some(mount) = visible.iter().find(|entry| entry.fstype == "cgroup2") else {
         return Ok(None);
     };

@@ -25,8 +25,15 @@ pub struct MountEntry {
 /// # Errors
 /// If `/proc` cannot be read.
 pub fn read() -> io::Result<Vec<MountEntry>> {
-    Ok(parse(&std::fs::read_to_string("/proc/self/mountinfo")?))
+    use std::io::Read;
+    let mut text = String::with_capacity(USUAL_SIZE);
+    std::fs::File::open("/proc/self/mountinfo")?.read_to_string(&mut text)?;
+    Ok(parse(&text))
 }
+
+/// Room for the text of most machines: the kernel makes it anew from the start of a line for every
+/// piece that is asked for, and a file of `/proc` does not say how long it is.
+pub(crate) const USUAL_SIZE: usize = 8 * 1024;
 
 /// Parses the text of a `mountinfo`; lines it cannot read are left out.
 #[must_use]

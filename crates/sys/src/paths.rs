@@ -118,6 +118,19 @@ pub fn open_or_create(root: BorrowedFd<'_>, path: &Path, directory: bool) -> io:
     Ok(at)
 }
 
+/// Makes a directory and opens it (`O_PATH`); it may be there already, but no link.
+///
+/// # Errors
+/// ELOOP for a link, EROFS and its kin.
+pub(crate) fn make_directory(at: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
+    Ok(openat2(at, name, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)?)
+}
+
 fn step(at: BorrowedFd<'_>, name: &Path, directory: bool) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;

@@ -53,6 +53,12 @@ impl RunDir {
         &self.path
     }
 
+    /// Its staging area: what is mounted there is in the launcher's mount namespace only.
+    #[must_use]
+    pub fn staging(&self) -> PathBuf {
+        self.path.join("mnt")
+    }
+
     /// Writes down the run's cgroup, before that is made.
     ///
     /// # Errors

@@ -91,19 +91,32 @@ pub(crate) fn ignore(signal: i32) {
 /// The number of signals of every Linux but MIPS.
 const SIGNALS: i32 = 64;
 
-/// Gives every signal its default action and unblocks all of them.
-pub(crate) fn reset() {
+/// The signals that the caller ignores, and those that cannot be asked about. An exec gives every other
+/// signal its default action by itself (execve(2)).
+pub(crate) fn ignored() -> Vec<i32> {
+    let is_ignored = |signal: &i32| {
+        // SAFETY: all-zero is a valid sigaction.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: `action` is live; nothing is changed.
+        let asked = unsafe { libc::sigaction(*signal, std::ptr::null(), &raw mut action) };
+        // The C library keeps two signals to itself and says nothing about them.
+        asked != 0 || action.sa_sigaction == libc::SIG_IGN
+    };
+    (1..=SIGNALS).filter(is_ignored).collect()
+}
+
+/// Gives these signals (of [`ignored`]) their default action and unblocks all.
+pub(crate) fn reset(ignored: &[i32]) {
     // The kernel's own sigaction, all zero: SIG_DFL, no flags, no mask. It is larger than any
     // architecture's. Not the C library's, which keeps two signals to itself and would not let us undo
     // what our own parent did to them.
     let default = [0_u64; 8];
-    for signal in 1..=SIGNALS {
+    for signal in ignored {
         // SAFETY: `default` is live and at least as large as the kernel's struct; nothing is written.
-        // SIGKILL and SIGSTOP are refused, which is fine.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
-                signal,
+                *signal,
                 default.as_ptr(),
                 std::ptr::null_mut::<u64>(),
                 SIGNALS as usize / 8,
@@ -144,22 +157,21 @@ pub(crate) struct Ended {
 }
 
 /// Waits for the end of one child and reaps it.
-pub(crate) fn wait(pid: Pid) {
-    let mut status = 0;
-    // SAFETY: `status` is live.
-    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0
-        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-    {}
+pub(crate) fn wait(pid: Pid) -> Option<Ended> {
+    reap_of(pid, 0)
 }
 
 /// Reaps one ended child of the caller, whichever it is. `None` if none has ended (when not
 /// `blocking`) or if there are no children at all.
 pub(crate) fn reap(blocking: bool) -> Option<Ended> {
+    reap_of(-1, if blocking { 0 } else { libc::WNOHANG })
+}
+
+fn reap_of(which: Pid, flags: i32) -> Option<Ended> {
     loop {
         let mut status = 0;
-        let flags = if blocking { 0 } else { libc::WNOHANG };
         // SAFETY: `status` is live.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+        let pid = unsafe { libc::waitpid(which, &raw mut status, flags) };
         if pid > 0 {
             if libc::WIFEXITED(status) {
                 return Some(Ended { pid, code: libc::WEXITSTATUS(status), signalled: false });

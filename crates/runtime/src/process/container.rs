@@ -56,7 +56,7 @@ impl ProcessRuntime {
     fn termination(&self, config: &ContainerConfig) -> Result<Termination, Failure> {
         let wanted = self.mode() != Mode::Plain && !config.termination_message_path.is_empty();
         let file = wanted.then(|| -> PathBuf {
-            self.run_dir().join("termination").join(config.instance.0.to_string())
+            self.run_dir().join(format!("termination-{}", config.instance.0))
         });
         if let Some(file) = &file {
             termination::create(file).map_err(|error| {

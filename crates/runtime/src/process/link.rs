@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_sys::launcher::Launcher;
 use holdfast_sys::launcher::protocol::{Failure, Packet, Reply, Request};
-use holdfast_sys::launcher::socket::{self, Outgoing};
+use holdfast_sys::launcher::socket::{self, Inbox, Outgoing};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::sync::oneshot;
@@ -44,19 +44,30 @@ fn gone() -> Failure {
     )
 }
 
+/// A request that was made before there was a reactor.
+const EARLY: u64 = 1;
+
+/// Asks for something before there is a reactor; [`Link::early`] waits for the answer.
+pub(super) fn ask_early(launcher: &Launcher, body: Request) -> io::Result<()> {
+    let message = socket::prepare(&Packet { id: EARLY, body }, Vec::new())?;
+    socket::send(launcher.socket.as_fd(), &message)
+}
+
 impl Link {
-    /// Connects; `news` gets what nobody asked for, and `None` when the launcher is gone.
+    /// Connects; `news` gets what nobody asked for, and `None` when the launcher is gone. The second
+    /// value waits for the answer to [`ask_early`].
     pub(super) fn new(
         launcher: Launcher,
         news: impl FnMut(Option<Reply>) + Send + 'static,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, impl Future<Output = Result<Reply, Failure>>)> {
         let socket = std::os::unix::net::UnixDatagram::from(launcher.socket);
         socket.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(socket)?;
-        let waiting = Waiting { next: 1, replies: Some(HashMap::new()) };
+        let (sender, early) = oneshot::channel();
+        let waiting = Waiting { next: EARLY + 1, replies: Some(HashMap::from([(EARLY, sender)])) };
         let link = Self { shared: Arc::new(Shared { socket, waiting: Mutex::new(waiting) }) };
         tokio::spawn(listen(Arc::clone(&link.shared), news));
-        Ok(link)
+        Ok((link, answer(early)))
     }
 
     /// Asks for something and waits for the answer.
@@ -66,10 +77,7 @@ impl Link {
             Failure::create(format!("the container's configuration cannot be sent: {error}"))
         })?;
         self.send(&message).await.map_err(|_| gone())?;
-        match reply.await.map_err(|_| gone())? {
-            Reply::Failed(failure) => Err(failure),
-            reply => Ok(reply),
-        }
+        answer(reply).await
     }
 
     fn expect(&self) -> Result<(u64, oneshot::Receiver<Reply>), Failure> {
@@ -104,11 +112,19 @@ impl Link {
     }
 }
 
+/// Waits for an answer.
+async fn answer(reply: oneshot::Receiver<Reply>) -> Result<Reply, Failure> {
+    match reply.await.map_err(|_| gone())? {
+        Reply::Failed(failure) => Err(failure),
+        reply => Ok(reply),
+    }
+}
+
 async fn listen(shared: Arc<Shared>, mut news: impl FnMut(Option<Reply>)) {
+    let mut inbox = Inbox::default();
     loop {
         let socket = &shared.socket;
-        let received =
-            socket.async_io(Interest::READABLE, || socket::receive(socket.as_fd())).await;
+        let received = socket.async_io(Interest::READABLE, || inbox.receive(socket.as_fd())).await;
         let Ok(Some(received)) = received else { break };
         let Packet { id, body } = received.packet;
         if id == 0 {

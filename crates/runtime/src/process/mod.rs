@@ -160,6 +160,27 @@ struct Exit {
     oom: bool,
 }
 
+/// A runtime whose launcher has been told to get ready, while there is no reactor yet.
+#[derive(Debug)]
+pub struct Begun {
+    launcher: Launcher,
+    options: ProcessOptions,
+    run: String,
+}
+
+impl Begun {
+    /// Tells the launcher to get ready.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    pub fn new(launcher: Launcher, options: ProcessOptions) -> Result<Self, Error> {
+        let run = run_name();
+        let (state, isolation) = (options.state_dir.clone(), options.isolation);
+        link::ask_early(&launcher, Request::Init(Init { state, run: run.clone(), isolation }))?;
+        Ok(Self { launcher, options, run })
+    }
+}
+
 impl ProcessRuntime {
     /// Connects to the launcher and finds out what this machine allows. The texts are for the user, a
     /// line each: what is not isolated here.
@@ -171,18 +192,24 @@ impl ProcessRuntime {
         options: ProcessOptions,
         events: UnboundedSender<RuntimeEvent>,
     ) -> Result<(Self, Vec<String>), Error> {
+        Self::of(Begun::new(launcher, options)?, events).await
+    }
+
+    /// As [`new`](Self::new), of a launcher that has been at it since before there was a reactor.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub async fn of(
+        begun: Begun,
+        events: UnboundedSender<RuntimeEvent>,
+    ) -> Result<(Self, Vec<String>), Error> {
+        let Begun { launcher, options, run } = begun;
         holdfast_sys::limits::raise_open_files();
         let state = Arc::new(Mutex::new(State::default()));
         let pid = launcher.pid();
-        let link = Link::new(launcher, news(Arc::clone(&state), events.clone()))?;
-        let run = run_name();
+        let (link, ready) = Link::new(launcher, news(Arc::clone(&state), events.clone()))?;
         let dir = options.state_dir.join(&run);
-        let init = Init {
-            state: options.state_dir.clone(),
-            run: run.clone(),
-            isolation: options.isolation,
-        };
-        let ready = match link.ask(Request::Init(init), Vec::new()).await {
+        let ready = match ready.await {
             Ok(Reply::Ready(ready)) => ready,
             Ok(_) => return Err(Failure::create("the launcher answered another question").into()),
             Err(failure) => {
@@ -258,7 +285,6 @@ async fn prepare(
     run: &str,
     ready: &Ready,
 ) -> Result<Option<PodNetwork>, Error> {
-    std::fs::create_dir(ready.dir.join("termination"))?;
     match options.network {
         Network::Host => Ok(None),
         Network::Pod if ready.mode == Mode::Root => {

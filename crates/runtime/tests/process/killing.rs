@@ -257,7 +257,7 @@ fn runs(cgroups: &Path) -> Vec<String> {
 
 /// Moves the test into namespaces of its own; the answer is where its cgroups are.
 fn private_world() -> Option<PathBuf> {
-    let base = holdfast_sys::cgroup::base(true).unwrap();
+    let base = holdfast_sys::cgroup::base(&holdfast_sys::mountinfo::read().unwrap(), true).unwrap();
     let own = base.as_ref().map(|base| base.join(format!("hf-test-{}", std::process::id())));
     if let Some(own) = &own {
         std::fs::create_dir(own).unwrap();

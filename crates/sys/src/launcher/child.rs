@@ -53,12 +53,18 @@ pub(super) enum Kind<'a> {
 /// Where containerd looks without a `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What a process of [`Kind::Probe`] says when all has gone well.
+pub(super) const PROBED: u8 = b'+';
+
 /// Goes on as the container's process; never returns.
 pub(super) fn become_container(birth: &Birth<'_>, parent: &Parent<'_>, status: &OwnedFd) -> ! {
     birth.context.dir.forget_lock_in_child();
     let failure = match prepare(birth, parent) {
         Ok(never) => match never {},
-        Err(Stop::Probed) => exit_now(0),
+        Err(Stop::Probed) => {
+            let _ = rustix::io::write(status, &[PROBED]);
+            exit_now(0)
+        }
         Err(Stop::Failed(failure)) => failure,
     };
     // A pipe takes this much at once; there is nobody to tell if it does not.
@@ -111,7 +117,7 @@ fn prepare(birth: &Birth<'_>, parent: &Parent<'_>) -> Result<Infallible, Stop> {
         ))
     })?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    signals::reset();
+    signals::reset(&birth.context.ignored);
     // What the launcher raised for itself.
     rustix::process::setrlimit(Resource::Nofile, birth.context.open_files)
         .during(|| "cannot restore the limit of open files".to_owned())?;
@@ -142,7 +148,8 @@ fn enter_sandbox(birth: &Birth<'_>, sources: &Sources) -> Result<(), Failure> {
         unshare(CloneFlags::CLONE_NEWCGROUP)
             .during(|| "cannot make a cgroup namespace".to_owned())?;
     }
-    Builder::new(birth.context, birth.sandbox, birth.spec).build(sources)
+    let rehearsal = matches!(birth.kind, Kind::Probe(_));
+    Builder::new(birth.context, birth.sandbox, birth.spec, rehearsal).build(sources)
 }
 
 /// Enters the namespaces of the main process; the PID namespace was entered by the clone.

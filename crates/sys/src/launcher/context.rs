@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,6 +15,7 @@ use super::protocol::Mode;
 use crate::caps::Caps;
 use crate::cgroup::Cgroup;
 use crate::clone::{Cloned, Pid, clone3, exit_now};
+use crate::mountinfo::MountEntry;
 use crate::rundir::RunDir;
 use crate::{mount, mountinfo, paths, signals};
 
@@ -40,6 +41,8 @@ pub(super) struct Context {
     pub(super) alive: OwnedFd,
     /// The limit of open files that containers get: the launcher's own is raised.
     pub(super) open_files: Rlimit,
+    /// The signals that the launcher ignores, which a container must not.
+    pub(super) ignored: Vec<i32>,
     /// `/dev/null`.
     pub(super) null: OwnedFd,
     /// The namespaces the launcher itself is in.
@@ -52,12 +55,14 @@ pub(super) struct Context {
 #[derive(Debug)]
 pub(super) struct Own {
     pid: OwnedFd,
+    uts: OwnedFd,
+    ipc: OwnedFd,
     mounts: OwnedFd,
     /// The mount namespace of the host, where a bidirectional mount must be copied from.
     host_mounts: Option<OwnedFd>,
     /// Whether these namespaces belong to a user namespace around ours, so that there is no way back
     /// into them.
-    one_way: bool,
+    pub(super) one_way: bool,
 }
 
 /// Opens one of the caller's own namespaces.
@@ -68,7 +73,38 @@ pub(super) fn own_namespace(kind: &str) -> io::Result<OwnedFd> {
 impl Own {
     /// Opens them; `host_mounts` is the mount namespace from before [`stage`].
     pub(super) fn open(host_mounts: Option<OwnedFd>, one_way: bool) -> io::Result<Self> {
-        Ok(Self { pid: own_namespace("pid")?, mounts: own_namespace("mnt")?, host_mounts, one_way })
+        Ok(Self {
+            pid: own_namespace("pid")?,
+            uts: own_namespace("uts")?,
+            ipc: own_namespace("ipc")?,
+            mounts: own_namespace("mnt")?,
+            host_mounts,
+            one_way,
+        })
+    }
+
+    /// Does something in a new UTS namespace, a new IPC namespace or both, and comes back.
+    pub(super) fn in_new<T>(
+        &self,
+        kinds: CloneFlags,
+        act: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        unshare(kinds)?;
+        let result = act();
+        for (kind, own) in
+            [(CloneFlags::CLONE_NEWUTS, &self.uts), (CloneFlags::CLONE_NEWIPC, &self.ipc)]
+        {
+            if kinds.contains(kind) {
+                come_back(own, kind);
+            }
+        }
+        result
+    }
+
+    /// Leaves the launcher's mount namespace for good, and everything mounted in it with it. False if
+    /// there is no way back to the host's.
+    pub(super) fn leave_mounts(self) -> bool {
+        self.host_mounts.is_some_and(|host| setns(host, CloneFlags::CLONE_NEWNS).is_ok())
     }
 
     /// Clones a process into a PID namespace; `clone` is given further flags.
@@ -143,17 +179,12 @@ fn clone_by_another(
     }
 }
 
-/// The staging area inside a run directory: a memory file system that only the launcher's mount
-/// namespace and its copies have.
-pub(super) fn staging(dir: &Path) -> PathBuf {
-    dir.join("mnt")
-}
-
-/// Gives the launcher a mount namespace of its own with the staging area in it.
-pub(super) fn stage(dir: &Path) -> io::Result<()> {
+/// Gives the launcher a mount namespace of its own with the staging area in it ([`RunDir::staging`]): a
+/// memory file system that only that namespace and its copies have.
+pub(super) fn stage(dir: &RunDir) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount::make_all_slaves()?;
-    let staging = staging(dir);
+    let staging = dir.staging();
     fs::create_dir_all(&staging)?;
     mount::mount("tmpfs", &staging, "mode=711,size=16m")?;
     mount::make_private(&staging)?;
@@ -164,12 +195,9 @@ pub(super) fn stage(dir: &Path) -> io::Result<()> {
 }
 
 /// Whether `/sys/fs/cgroup` is cgroup v2 and nothing else.
-pub(super) fn unified() -> bool {
-    mountinfo::read().is_ok_and(|mounts| {
-        mounts
-            .iter()
-            .any(|entry| entry.fstype == "cgroup2" && entry.target == Path::new("/sys/fs/cgroup"))
-    })
+pub(super) fn unified(mounts: &[MountEntry]) -> bool {
+    let place = Path::new("/sys/fs/cgroup");
+    mounts.iter().any(|entry| entry.fstype == "cgroup2" && entry.target == place)
 }
 
 /// The host's mounts, read again only when they have changed.
@@ -180,13 +208,23 @@ pub(super) struct HostMounts {
     fresh: bool,
 }
 
+impl Context {
+    /// Brings [`HostMounts`] up to date.
+    pub(super) fn refresh_mounts(&mut self) -> io::Result<()> {
+        if self.mode == Mode::Plain {
+            return Ok(());
+        }
+        self.host.refresh(self.in_userns, &self.dir.staging())
+    }
+}
+
 impl HostMounts {
     /// Opens the kernel's list.
     pub(super) fn open() -> io::Result<Self> {
         Ok(Self { file: File::open("/proc/self/mountinfo")?, parts: Vec::new(), fresh: false })
     }
 
-    /// Reads the list again if it has changed.
+    /// Reads the list again if it has changed; the launcher's own mounts change it too.
     pub(super) fn refresh(&mut self, locked: bool, staging: &Path) -> io::Result<()> {
         // The file polls as an exception after every change (proc(5)).
         let mut fds = [PollFd::new(&self.file, PollFlags::PRI)];
@@ -194,7 +232,9 @@ impl HostMounts {
         if self.fresh && !changed {
             return Ok(());
         }
-        let mut text = String::new();
+        // Until it has been read to its end: the kernel tells of a change once.
+        self.fresh = false;
+        let mut text = String::with_capacity(mountinfo::USUAL_SIZE);
         self.file.rewind()?;
         self.file.read_to_string(&mut text)?;
         let all = mountinfo::parse(&text);

@@ -4,35 +4,45 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::child::PROBED;
 use super::context::{self, Context, HostMounts, Own};
-use super::launch;
+use super::launch::{self, Launched};
 use super::memory::Volumes;
 use super::protocol::{Failure, Init, Isolation, Mode, Pids, Ready, Root, Spec};
 use super::sandbox::Sandbox;
 use crate::caps::Caps;
 use crate::cgroup::{self, Cgroup, Limits};
 use crate::clone::{Cloned, clone3, exit_now};
+use crate::mountinfo::{self, MountEntry};
 use crate::rundir::{self, RunDir};
 use crate::{signals, userns};
 
+/// A launcher that is ready.
+pub(super) struct Begun {
+    pub(super) context: Context,
+    pub(super) ready: Ready,
+    /// The leaf of the trial container, whose last process is still on its way out.
+    pub(super) trial: Option<Cgroup>,
+}
+
 /// Gets ready.
-pub(super) fn init(init: &Init) -> Result<(Context, Ready), Failure> {
-    let mut notices = rundir::cleanup_stale(&init.state);
+pub(super) fn init(init: &Init) -> Result<Begun, Failure> {
     let dir = RunDir::create(&init.state, &init.run).map_err(|error| {
         Failure::create(format!(
             "cannot make the run directory {}: {error}",
             init.state.join(&init.run).display()
         ))
     })?;
-    let cgroup = make_cgroup(&dir, &init.run);
-    let mut context = match open_context(dir, cgroup) {
-        Ok(context) => context,
-        Err(error) => {
-            return Err(Failure::create(format!("cannot read this machine's state: {error}")));
-        }
-    };
-    match isolate(&mut context, init.isolation) {
-        Ok(()) => {}
+    let mut context = open_context(dir, &init.run)
+        .map_err(|error| Failure::create(format!("cannot read this machine's state: {error}")))?;
+    let mut notices = Vec::new();
+    let mut trial = None;
+    // While the trial container is on its way: nobody waits for this one.
+    let meanwhile = || notices.extend(rundir::cleanup_stale(&init.state));
+    match isolate(&mut context, init.isolation, meanwhile) {
+        Ok(leaf) => trial = leaf,
         Err(why) if init.isolation == Isolation::Auto => {
             context.mode = Mode::Plain;
             notices.push(not_isolated(&why));
@@ -60,7 +70,7 @@ pub(super) fn init(init: &Init) -> Result<(Context, Ready), Failure> {
         cgroup: context.cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()),
         notices,
     };
-    Ok((context, ready))
+    Ok(Begun { context, ready, trial })
 }
 
 fn not_isolated(why: &str) -> String {
@@ -71,13 +81,15 @@ fn not_isolated(why: &str) -> String {
     )
 }
 
-fn open_context(dir: RunDir, cgroup: Option<Cgroup>) -> io::Result<Context> {
+fn open_context(dir: RunDir, run: &str) -> io::Result<Context> {
+    let mounts = mountinfo::read()?;
+    let cgroup = make_cgroup(&dir, &mounts, run);
     Ok(Context {
         mode: Mode::Plain,
         in_userns: userns::inside()?,
         overlay: true,
         dir,
-        unified: cgroup.is_some() && context::unified(),
+        unified: cgroup.is_some() && context::unified(&mounts),
         cgroup,
         caps: Caps::own()?,
         alive: rustix::process::pidfd_open(
@@ -85,6 +97,7 @@ fn open_context(dir: RunDir, cgroup: Option<Cgroup>) -> io::Result<Context> {
             rustix::process::PidfdFlags::empty(),
         )?,
         open_files: crate::limits::raise_open_files(),
+        ignored: signals::ignored(),
         null: context::open_null()?,
         own: Own::open(None, false)?,
         host: HostMounts::open()?,
@@ -92,47 +105,60 @@ fn open_context(dir: RunDir, cgroup: Option<Cgroup>) -> io::Result<Context> {
 }
 
 /// Makes the run's cgroup, if this machine lets us.
-fn make_cgroup(dir: &RunDir, run: &str) -> Option<Cgroup> {
-    let base = cgroup::base(nix::unistd::geteuid().is_root()).ok()??;
+fn make_cgroup(dir: &RunDir, mounts: &[MountEntry], run: &str) -> Option<Cgroup> {
+    let base = cgroup::base(mounts, nix::unistd::geteuid().is_root()).ok()??;
     let cgroup = Cgroup::at(base.join(format!("{}{run}", cgroup::PREFIX)));
     dir.record_cgroup(&cgroup).ok()?;
     cgroup.create().ok()?;
-    // Made, but may we put a process into a child of it? Only a try tells.
+    Some(cgroup)
+}
+
+/// Gives the run's cgroup up if no process may be put into a child of it. Only a try tells.
+fn try_cgroup(context: &mut Context) {
+    let Some(cgroup) = &context.cgroup else { return };
     let trial = cgroup.child("trial");
     let works = trial.create().and_then(|()| {
         let into = trial.open()?;
         // SAFETY: the launcher has one thread (checked when it was forked).
         match unsafe { clone3(0, Some(into.as_fd())) }? {
             Cloned::Child => exit_now(0),
-            Cloned::Parent(_) => {
-                let _ = signals::reap(true);
-                Ok(())
-            }
+            Cloned::Parent(pid) => Ok(signals::wait(pid)),
         }
     });
     let _ = trial.remove();
     if works.is_err() {
         let _ = cgroup.remove();
-        return None;
+        context.cgroup = None;
+        context.unified = false;
     }
-    Some(cgroup)
 }
 
 /// Puts the launcher into the state in which it can make namespaces, and proves it. The error says why
-/// that is not possible.
-fn isolate(context: &mut Context, isolation: Isolation) -> Result<(), String> {
-    if isolation == Isolation::None {
-        return Ok(());
+/// that is not possible. The answer is the leaf of the trial.
+fn isolate(
+    context: &mut Context,
+    isolation: Isolation,
+    meanwhile: impl FnOnce(),
+) -> Result<Option<Cgroup>, String> {
+    let root = nix::unistd::geteuid().is_root() && context.caps.contains(Caps::SYS_ADMIN);
+    if isolation != Isolation::None && root {
+        return enter(context, Mode::Root, meanwhile);
     }
-    if nix::unistd::geteuid().is_root() && context.caps.contains(Caps::SYS_ADMIN) {
-        return enter(context, Mode::Root);
+    meanwhile();
+    try_cgroup(context);
+    if isolation == Isolation::None {
+        return Ok(None);
     }
     // There is no way back out of a user namespace, so a child tries it first.
     try_in_child(context)?;
-    enter(context, Mode::Rootless)
+    enter(context, Mode::Rootless, || {})
 }
 
-fn enter(context: &mut Context, mode: Mode) -> Result<(), String> {
+fn enter(
+    context: &mut Context,
+    mode: Mode,
+    meanwhile: impl FnOnce(),
+) -> Result<Option<Cgroup>, String> {
     let during = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let mut host_mounts = None;
     if mode == Mode::Rootless {
@@ -140,7 +166,7 @@ fn enter(context: &mut Context, mode: Mode) -> Result<(), String> {
     } else {
         host_mounts = context::own_namespace("mnt").ok();
     }
-    context::stage(context.dir.path()).map_err(during("mounts are forbidden"))?;
+    context::stage(&context.dir).map_err(during("mounts are forbidden"))?;
     context.caps = Caps::own().map_err(during("capabilities cannot be read"))?;
     context.own = Own::open(host_mounts, mode == Mode::Rootless)
         .map_err(during("namespaces cannot be opened"))?;
@@ -148,11 +174,24 @@ fn enter(context: &mut Context, mode: Mode) -> Result<(), String> {
     context.mode = mode;
     context.in_userns |= mode == Mode::Rootless;
     context.overlay = true;
-    if probe(context).is_ok() {
-        return Ok(());
+    prove(context, meanwhile).map_err(|failure| failure.message)
+}
+
+/// Finds out whether containers can be made, and what they have to do without.
+fn prove(context: &mut Context, meanwhile: impl FnOnce()) -> Result<Option<Cgroup>, Failure> {
+    let trial = begin_trial(context);
+    meanwhile();
+    if let Ok(leaf) = trial.and_then(end_trial) {
+        return Ok(leaf);
+    }
+    if context.mode == Mode::Root {
+        try_cgroup(context);
+        if let Ok(leaf) = begin_trial(context).and_then(end_trial) {
+            return Ok(leaf);
+        }
     }
     context.overlay = false;
-    probe(context).map_err(|failure| failure.message)
+    begin_trial(context).and_then(end_trial)
 }
 
 fn try_in_child(context: &mut Context) -> Result<(), String> {
@@ -161,15 +200,15 @@ fn try_in_child(context: &mut Context) -> Result<(), String> {
     // SAFETY: the launcher has one thread (checked when it was forked).
     match unsafe { clone3(0, None) }.map_err(|error| error.to_string())? {
         Cloned::Child => {
-            let answer = enter(context, Mode::Rootless).err().unwrap_or_default();
+            let answer = enter(context, Mode::Rootless, || {}).err().unwrap_or_default();
             let _ = rustix::io::write(&write, answer.as_bytes());
             exit_now(0)
         }
-        Cloned::Parent(_) => {
+        Cloned::Parent(pid) => {
             drop(write);
             let mut answer = String::new();
             let read = io::Read::read_to_string(&mut std::fs::File::from(read), &mut answer);
-            let ended = signals::reap(true);
+            let ended = signals::wait(pid);
             if read.is_err() || ended.is_none_or(|ended| ended.code != 0) {
                 return Err("a trial of user namespaces crashed".to_owned());
             }
@@ -178,12 +217,10 @@ fn try_in_child(context: &mut Context) -> Result<(), String> {
     }
 }
 
-/// Goes through the whole start of a container with the host's root, up to its exec.
-fn probe(context: &mut Context) -> Result<(), Failure> {
-    let staging = context::staging(context.dir.path());
+/// Starts a container with the host's root that goes through everything up to its exec.
+fn begin_trial(context: &mut Context) -> Result<Launched, Failure> {
     context
-        .host
-        .refresh(context.in_userns, &staging)
+        .refresh_mounts()
         .map_err(|error| Failure::run(format!("mounts cannot be listed: {error}")))?;
     let sandbox = Sandbox {
         pids: Pids::Container,
@@ -192,7 +229,8 @@ fn probe(context: &mut Context) -> Result<(), Failure> {
         net: None,
         holder: None,
         shm: None,
-        cgroup: None,
+        // That of the others has been tried by itself, outside of the user namespace.
+        cgroup: context.cgroup.clone().filter(|_| context.mode == Mode::Root),
     };
     let null = context.null.as_fd();
     let output = [null.try_clone_to_owned(), null.try_clone_to_owned()];
@@ -200,19 +238,36 @@ fn probe(context: &mut Context) -> Result<(), Failure> {
         return Err(Failure::run("no more descriptors"));
     };
     let (spec, mut memory) = (probe_spec(), Volumes::default());
-    let launched = launch::start(context, &sandbox, &mut memory, &spec, [&stdout, &stderr], true)?;
-    let ended = signals::reap(true);
-    match read_failure(&launched.status) {
-        Some(failure) => Err(failure),
-        None if ended.is_some_and(|ended| ended.code == 0) => Ok(()),
-        None => Err(Failure::run("a trial container crashed")),
+    launch::start(context, &sandbox, &mut memory, &spec, [&stdout, &stderr], true)
+}
+
+/// Waits for the verdict of a trial. The answer is its leaf, if it has one.
+fn end_trial(trial: Launched) -> Result<Option<Cgroup>, Failure> {
+    // Not for its end, which takes as long as all it did before: the kernel takes its mounts down, and
+    // waits for every processor. Whoever reaps for this process reaps it.
+    match verdict(&trial.status) {
+        Ok(()) => Ok(trial.cgroup),
+        Err(failure) => {
+            signals::wait(trial.pid);
+            let _ = trial.cgroup.map(|leaf| leaf.remove());
+            Err(failure)
+        }
     }
 }
 
-fn read_failure(status: &OwnedFd) -> Option<Failure> {
+/// What the trial container says before it ends.
+fn verdict(status: &OwnedFd) -> Result<(), Failure> {
+    // The pipe does not block by itself, for the sake of the launcher's loop.
+    let wait = poll(&mut [PollFd::new(status, PollFlags::IN)], None);
     let mut buffer = [0; 4096];
-    let read = rustix::io::read(status, &mut buffer).ok()?;
-    serde_json::from_slice(&buffer[..read]).ok()
+    let read = wait.and_then(|_| rustix::io::read(status, &mut buffer));
+    match read.map(|read| &buffer[..read]) {
+        Ok([PROBED]) => Ok(()),
+        Ok(said) if !said.is_empty() => Err(serde_json::from_slice(said).unwrap_or_else(|_| {
+            Failure::run(format!("a trial container failed: {}", String::from_utf8_lossy(said)))
+        })),
+        _ => Err(Failure::run("a trial container crashed")),
+    }
 }
 
 fn probe_spec() -> Spec {

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::context::{Context, staging};
+use super::context::Context;
 use super::protocol::{Failure, Memory, Mode, Spec};
 use super::rootfs::words;
 use crate::{mount, paths};
@@ -58,7 +58,7 @@ impl Volumes {
             return Ok(place.clone());
         }
         self.next += 1;
-        let place = staging(context.dir.path()).join(format!("memory-{}", self.next));
+        let place = context.dir.staging().join(format!("memory-{}", self.next));
         fs::create_dir(&place)?;
         // In a user namespace there is one group, and everything belongs to it.
         let gid = wish.gid.filter(|_| context.mode != Mode::Rootless);

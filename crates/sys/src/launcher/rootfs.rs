@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode as FileMode, OFlags};
 
-use super::context::{Context, staging};
+use super::context::Context;
 use super::host::Part;
 use super::memory::Volumes;
 use super::protocol::{Failure, MountSpec, Propagation, Root, Source, Spec};
@@ -23,6 +23,8 @@ pub(super) struct Builder<'a> {
     pub(super) context: &'a Context,
     pub(super) sandbox: &'a Sandbox,
     pub(super) spec: &'a Spec,
+    /// Whether this is only to see that it works.
+    rehearsal: bool,
     /// Where it is.
     root: PathBuf,
     /// The mounts it is made of, to be made read-only at the end.
@@ -84,9 +86,14 @@ pub(super) fn open_sources(
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(context: &'a Context, sandbox: &'a Sandbox, spec: &'a Spec) -> Self {
+    pub(super) fn new(
+        context: &'a Context,
+        sandbox: &'a Sandbox,
+        spec: &'a Spec,
+        rehearsal: bool,
+    ) -> Self {
         let root = PathBuf::from("root");
-        Self { context, sandbox, spec, root, parts: Vec::new(), overlays: 0 }
+        Self { context, sandbox, spec, rehearsal, root, parts: Vec::new(), overlays: 0 }
     }
 
     /// Builds the root and makes it `/`.
@@ -119,7 +126,7 @@ impl<'a> Builder<'a> {
                     .during(|| "cannot make the root read-only".to_owned())?;
             }
         }
-        pivot(root.as_fd()).during(|| "cannot change the root".to_owned())
+        pivot(root.as_fd(), self.rehearsal).during(|| "cannot change the root".to_owned())
     }
 
     /// Whether this is inside a user namespace, where owners and devices cannot be made at will.
@@ -129,7 +136,7 @@ impl<'a> Builder<'a> {
 
     /// A memory file system of the container's own: what it writes, and the places of its overlays.
     fn make_staging(&self) -> io::Result<()> {
-        let place = staging(self.context.dir.path()).join("c");
+        let place = self.context.dir.staging().join("c");
         mount::mount("tmpfs", &place, "mode=755")?;
         std::env::set_current_dir(&place)?;
         fs::create_dir(&self.root)
@@ -310,11 +317,21 @@ pub(super) fn chmod(fd: &OwnedFd, mode: u32) -> io::Result<()> {
 }
 
 /// Makes `root` the root directory and lets go of the old one (pivot_root(2), "pivot_root(".", ".")").
-fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
+fn pivot(root: BorrowedFd<'_>, rehearsal: bool) -> io::Result<()> {
+    use rustix::io::Errno;
+    use rustix::mount::{UnmountFlags, unmount};
     const HERE: &CStr = c".";
     rustix::process::fchdir(root)?;
     rustix::process::pivot_root(HERE, HERE)?;
-    rustix::mount::unmount(HERE, rustix::mount::UnmountFlags::DETACH)?;
+    if rehearsal {
+        // Only whether it may: the kernel asks that first, and then says that it is in use. To really
+        // unmount makes it wait for every processor, and everyone else waits for the rehearsal.
+        return match unmount(HERE, UnmountFlags::EXPIRE) {
+            Err(Errno::BUSY | Errno::AGAIN) => Ok(()),
+            other => Ok(other?),
+        };
+    }
+    unmount(HERE, UnmountFlags::DETACH)?;
     rustix::process::chdir("/")?;
     Ok(())
 }

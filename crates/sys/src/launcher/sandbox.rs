@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::context::{Context, staging};
+use nix::sched::CloneFlags;
+
+use super::context::Context;
 use super::parent::{Parent, close_all_but, die_with};
 use super::protocol::{Failure, Mode, Pids, Sandbox as Wish};
 use crate::cgroup::Cgroup;
@@ -62,16 +64,17 @@ impl Sandbox {
         }
         let made = sandbox.fill(context, wish).map_err(fail("namespaces"));
         if let Err(failure) = made {
-            let _ = sandbox.destroy();
+            let _ = sandbox.end();
+            sandbox.forget();
             return Err(failure);
         }
         Ok(sandbox)
     }
 
     fn fill(&mut self, context: &Context, wish: &Wish) -> io::Result<()> {
-        [self.uts, self.ipc] = new_namespaces(wish.hostname.as_deref(), wish.ipc)?;
+        [self.uts, self.ipc] = new_namespaces(context, wish.hostname.as_deref(), wish.ipc)?;
         if wish.ipc {
-            let shm = staging(context.dir.path()).join(format!("shm-{}", wish.sandbox));
+            let shm = context.dir.staging().join(format!("shm-{}", wish.sandbox));
             fs::create_dir(&shm)?;
             self.shm = Some(shm.clone());
             mount::mount("tmpfs", &shm, SHM)?;
@@ -83,36 +86,66 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Lets go of everything. Its containers must be gone. The answer is its cgroup if somebody in it is
-    /// still dying.
-    pub(super) fn destroy(&mut self) -> Option<Cgroup> {
+    /// Ends it, once its containers are gone. The answer is its cgroup if somebody in it is still dying.
+    pub(super) fn end(&mut self) -> Option<Cgroup> {
         if let Some((pid, _)) = self.holder.take() {
             // Its end kills what is left in the namespace; the launcher's reaping finds it.
             signals::kill(pid, libc::SIGKILL);
         }
-        if let Some(shm) = self.shm.take() {
+        self.cgroup.take().filter(|cgroup| cgroup.remove().is_err())
+    }
+
+    /// Lets go of what only the launcher sees.
+    pub(super) fn forget(self) {
+        if let Some(shm) = self.shm {
             let _ = mount::detach(&shm);
             let _ = fs::remove_dir(&shm);
         }
-        self.uts = None;
-        self.ipc = None;
-        self.net = None;
-        self.cgroup.take().filter(|cgroup| cgroup.remove().is_err())
     }
 }
 
-/// Makes a UTS namespace with a host name, and an IPC namespace. A process of their own makes them:
-/// from inside a user namespace there would be no way back for the launcher.
-fn new_namespaces(hostname: Option<&str>, ipc: bool) -> io::Result<[Option<OwnedFd>; 2]> {
-    let uts = hostname.map_or(0, |_| libc::CLONE_NEWUTS);
-    let flags = uts | if ipc { libc::CLONE_NEWIPC } else { 0 };
-    if flags == 0 {
+/// Makes a UTS namespace with a host name, and an IPC namespace.
+fn new_namespaces(
+    context: &Context,
+    hostname: Option<&str>,
+    ipc: bool,
+) -> io::Result<[Option<OwnedFd>; 2]> {
+    let mut kinds = CloneFlags::empty();
+    kinds.set(CloneFlags::CLONE_NEWUTS, hostname.is_some());
+    kinds.set(CloneFlags::CLONE_NEWIPC, ipc);
+    if kinds.is_empty() {
         return Ok([None, None]);
     }
+    if context.own.one_way {
+        return namespaces_of_another(kinds, hostname);
+    }
+    context.own.in_new(kinds, || {
+        hostname.map_or(Ok(()), nix::unistd::sethostname)?;
+        open_namespaces("self", kinds)
+    })
+}
+
+/// Opens the UTS and the IPC namespace of a process, those of them that are wanted.
+fn open_namespaces(pid: &str, kinds: CloneFlags) -> io::Result<[Option<OwnedFd>; 2]> {
+    let open = |kind: CloneFlags, name: &str| -> io::Result<Option<OwnedFd>> {
+        if !kinds.contains(kind) {
+            return Ok(None);
+        }
+        Ok(Some(File::open(format!("/proc/{pid}/ns/{name}"))?.into()))
+    };
+    Ok([open(CloneFlags::CLONE_NEWUTS, "uts")?, open(CloneFlags::CLONE_NEWIPC, "ipc")?])
+}
+
+/// As [`new_namespaces`], by a process of their own: from inside a user namespace there would be no
+/// way back for the launcher.
+fn namespaces_of_another(
+    kinds: CloneFlags,
+    hostname: Option<&str>,
+) -> io::Result<[Option<OwnedFd>; 2]> {
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     let ((answer, said), (lifeline, ours)) = (pipe()?, pipe()?);
     // SAFETY: the launcher has one thread (checked when it was forked).
-    let maker = match unsafe { clone3(flags, None) }? {
+    let maker = match unsafe { clone3(kinds.bits(), None) }? {
         Cloned::Parent(pid) => pid,
         Cloned::Child => {
             drop(ours);
@@ -125,18 +158,12 @@ fn new_namespaces(hostname: Option<&str>, ipc: bool) -> io::Result<[Option<Owned
         }
     };
     drop(said);
-    let open = |kind: &str| -> io::Result<OwnedFd> {
-        Ok(File::open(format!("/proc/{maker}/ns/{kind}"))?.into())
-    };
     let mut error = [0; 4];
-    let made = File::from(answer).read_exact(&mut error).and_then(|()| {
-        match i32::from_ne_bytes(error) {
-            0 => {}
-            error => return Err(io::Error::from_raw_os_error(error)),
-        }
-        let uts = hostname.map(|_| open("uts")).transpose()?;
-        Ok([uts, ipc.then(|| open("ipc")).transpose()?])
-    });
+    let made =
+        File::from(answer).read_exact(&mut error).and_then(|()| match i32::from_ne_bytes(error) {
+            0 => open_namespaces(&maker.to_string(), kinds),
+            error => Err(io::Error::from_raw_os_error(error)),
+        });
     drop(ours);
     signals::wait(maker);
     made

@@ -70,16 +70,38 @@ pub fn send(socket: BorrowedFd<'_>, message: &Outgoing) -> io::Result<()> {
     }
 }
 
-/// Receives a message; blocks or says `WouldBlock` as the socket does. `None` when the other side is
-/// gone.
-///
-/// # Errors
-/// What the socket says, and `InvalidData` for something that is no message.
-pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<Received<T>>> {
-    let mut buffer = vec![0; INLINE];
+/// Where messages are received. It is kept from message to message: clearing so much memory each time
+/// would make every process that the launcher clones copy it.
+#[derive(Debug)]
+pub struct Inbox(Vec<u8>);
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self(vec![0; INLINE])
+    }
+}
+
+impl Inbox {
+    /// Receives a message; blocks or says `WouldBlock` as the socket does. `None` when the other side
+    /// is gone.
+    ///
+    /// # Errors
+    /// What the socket says, and `InvalidData` for something that is no message.
+    pub fn receive<T: DeserializeOwned>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+    ) -> io::Result<Option<Received<T>>> {
+        receive_into(&mut self.0, socket)
+    }
+}
+
+fn receive_into<T: DeserializeOwned>(
+    buffer: &mut [u8],
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<Received<T>>> {
     let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
     let (length, raw_fds) = {
-        let mut slices = [IoSliceMut::new(&mut buffer)];
+        let mut slices = [IoSliceMut::new(buffer)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         let message = loop {
             match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
@@ -130,24 +152,26 @@ mod tests {
     #[test]
     fn small_and_large_messages_arrive_with_their_descriptors() {
         let (a, b) = pair().unwrap();
+        let mut inbox = Inbox::default();
         for size in [1, INLINE - 100, INLINE, 3_000_000] {
             let text = "x".repeat(size);
             let extra = rustix::fs::memfd_create("extra", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
             let message = prepare(&Packet { id: 7, body: text.clone() }, vec![extra]).unwrap();
             send(a.as_fd(), &message).unwrap();
-            let got: Received<String> = receive(b.as_fd()).unwrap().unwrap();
+            let got: Received<String> = inbox.receive(b.as_fd()).unwrap().unwrap();
             assert_eq!((got.packet.id, got.packet.body.len(), got.fds.len()), (7, size, 1));
         }
         drop(a);
-        assert!(receive::<String>(b.as_fd()).unwrap().is_none());
+        assert!(inbox.receive::<String>(b.as_fd()).unwrap().is_none());
     }
 
     #[test]
     fn nonsense_is_an_error() {
         let (a, b) = pair().unwrap();
+        let mut inbox = Inbox::default();
         rustix::io::write(&a, b"hnonsense").unwrap();
-        assert!(receive::<String>(b.as_fd()).is_err());
+        assert!(inbox.receive::<String>(b.as_fd()).is_err());
         rustix::io::write(&a, b"f").unwrap();
-        assert!(receive::<String>(b.as_fd()).is_err());
+        assert!(inbox.receive::<String>(b.as_fd()).is_err());
     }
 }

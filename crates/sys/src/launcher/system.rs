@@ -9,7 +9,6 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode as FileMode};
 
-use super::context::staging;
 use super::protocol::{Failure, Pids};
 use super::rootfs::{Builder, During, words};
 use crate::mount::{self, Change, attr};
@@ -167,12 +166,12 @@ fn pts(builder: &Builder<'_>, dev: BorrowedFd<'_>) -> io::Result<()> {
         options.push(("gid", Some("5"))); // tty, on every Linux
     }
     let pts = mount::new_fs("devpts", &options, attr::NOSUID | attr::NOEXEC)?;
-    let target = paths::open_or_create(dev, Path::new("pts"), true)?;
+    let target = paths::make_directory(dev, "pts")?;
     mount::attach(pts.as_fd(), target.as_fd())
 }
 
 fn shm(builder: &Builder<'_>, dev: BorrowedFd<'_>) -> io::Result<()> {
-    let target = paths::open_or_create(dev, Path::new("shm"), true)?;
+    let target = paths::make_directory(dev, "shm")?;
     let source = builder.sandbox.shm.as_deref().unwrap_or(Path::new("/dev/shm"));
     let shm = mount::clone_tree(source, false)?;
     let set = SAFE;
@@ -188,7 +187,7 @@ fn mqueue(builder: &Builder<'_>, dev: BorrowedFd<'_>) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
         Err(error) => return Err(error),
     };
-    let target = paths::open_or_create(dev, Path::new("mqueue"), true)?;
+    let target = paths::make_directory(dev, "mqueue")?;
     mount::attach(mqueue.as_fd(), target.as_fd())
 }
 
@@ -214,7 +213,7 @@ const READ_ONLY: [&str; 5] =
 
 /// Hides and protects parts of `/proc` and `/sys`.
 pub(super) fn mask(builder: &Builder<'_>, root: BorrowedFd<'_>) -> Result<(), Failure> {
-    let empty = staging(builder.context.dir.path()).join("empty");
+    let empty = builder.context.dir.staging().join("empty");
     let apply = || -> io::Result<()> {
         let change =
             Change { set: attr::RDONLY | SAFE, propagation: libc::MS_PRIVATE, recursive: true };

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::context::{self, Context};
+use super::context::Context;
+use super::init::{self, Begun};
 use super::launch::{self, Launched};
 use super::memory::Volumes;
-use super::protocol::{Failure, Mode, Packet, Reply, Request, Spec};
+use super::protocol::{Failure, Packet, Reply, Request, Spec};
 use super::sandbox::Sandbox;
-use super::{init, shim, socket};
+use super::socket::Inbox;
+use super::{shim, socket};
 use crate::cgroup::Cgroup;
 use crate::clone::Pid;
 use crate::signals::{self, Ended, SignalFd};
@@ -29,6 +31,7 @@ const BUSY_RETRY: Duration = Duration::from_millis(1);
 /// The launcher.
 pub(super) struct Server {
     socket: OwnedFd,
+    inbox: Inbox,
     signals: SignalFd,
     context: Option<Context>,
     sandboxes: HashMap<u64, Sandbox>,
@@ -88,6 +91,7 @@ impl Server {
     pub(super) fn new(socket: OwnedFd, signals: SignalFd) -> Self {
         Self {
             socket,
+            inbox: Inbox::default(),
             signals,
             context: None,
             sandboxes: HashMap::new(),
@@ -179,7 +183,7 @@ impl Server {
 
     /// Takes one request; false for the last one.
     fn serve(&mut self) -> bool {
-        let received = match socket::receive::<Request>(self.socket.as_fd()) {
+        let received = match self.inbox.receive::<Request>(self.socket.as_fd()) {
             Ok(Some(received)) => received,
             Ok(None) => return false,
             // A packet we cannot read is answered by nobody; only a defect of ours can send one.
@@ -190,14 +194,15 @@ impl Server {
         let mut fds = received.fds.into_iter();
         match received.packet.body {
             Request::Init(wish) => match init::init(&wish) {
-                Ok((context, ready)) => {
-                    self.context = Some(context);
+                Ok(Begun { context, ready, trial }) => {
                     self.send(id, Reply::Ready(ready));
+                    self.context = Some(context);
+                    self.retired.extend(trial);
                 }
                 Err(failure) => self.fail(id, failure),
             },
             Request::Sandbox(wish) => {
-                let Some(context) = &self.context else { return false };
+                let Some(context) = &mut self.context else { return false };
                 let net = fds.next().filter(|_| wish.network);
                 match Sandbox::create(context, &wish, net) {
                     Ok(sandbox) => {
@@ -206,6 +211,9 @@ impl Server {
                         }
                         self.sandboxes.insert(wish.sandbox, sandbox);
                         self.send(id, Reply::Done { warnings: Vec::new() });
+                        // A mount of our own has changed the list; the first container of the sandbox
+                        // need not wait until it is read, and would be told what is wrong with it.
+                        let _ = self.context.as_mut().map(Context::refresh_mounts);
                     }
                     Err(failure) => self.fail(id, failure),
                 }
@@ -270,13 +278,9 @@ impl Server {
         let Some(sandbox) = sandbox else {
             return Err(Failure::create("the pod's sandbox is gone"));
         };
-        if context.mode != Mode::Plain {
-            let staging = context::staging(context.dir.path());
-            context
-                .host
-                .refresh(context.in_userns, &staging)
-                .map_err(|error| Failure::create(format!("cannot list mounts: {error}")))?;
-        }
+        context
+            .refresh_mounts()
+            .map_err(|error| Failure::create(format!("cannot list mounts: {error}")))?;
         let shim = launch::needs_shim(context, sandbox);
         let output = [&stdout, &stderr];
         let launched = launch::start(context, sandbox, &mut self.memory, &spec, output, false)?;
@@ -394,10 +398,13 @@ impl Server {
             return;
         }
         self.dropping.remove(&sandbox);
-        if let Some(mut sandbox) = self.sandboxes.remove(&sandbox) {
-            self.retired.extend(sandbox.destroy());
-        }
+        let mut dropped = self.sandboxes.remove(&sandbox);
+        self.retired.extend(dropped.as_mut().and_then(Sandbox::end));
         self.send(request, Reply::Done { warnings: Vec::new() });
+        // After the answer: to unmount takes a while, and nobody else can see whether it is done.
+        if let Some(sandbox) = dropped {
+            sandbox.forget();
+        }
     }
 
     /// The end: nothing of the run stays.
@@ -409,7 +416,7 @@ impl Server {
             launch::kill(container.pid, container.shim, None);
         }
         for sandbox in self.sandboxes.values_mut() {
-            let _ = sandbox.destroy();
+            let _ = sandbox.end();
         }
         // Commands, and orphans that we adopted. Shims end by themselves when theirs have.
         let shims = self.containers.values().filter(|c| c.shim).map(|c| c.pid);
@@ -426,12 +433,19 @@ impl Server {
             }
         }
         let Some(context) = self.context.take() else { return };
-        if let Some(cgroup) = &context.cgroup {
+        let Context { cgroup, own, host, dir, .. } = context;
+        if let Some(cgroup) = cgroup.filter(|cgroup| cgroup.remove().is_err()) {
             let _ = cgroup.destroy(PATIENCE);
         }
-        let _ = std::env::set_current_dir("/");
-        let _ = crate::mount::detach(&context::staging(context.dir.path()));
-        let _ = context.dir.remove();
+        // It would keep the namespace alive.
+        drop(host);
+        // With the namespace goes all that is mounted in it. Unmounting it first would only make us wait
+        // twice: the kernel lets every processor pass before anything mounted is gone.
+        if !own.leave_mounts() {
+            let _ = std::env::set_current_dir("/");
+            let _ = crate::mount::detach(&dir.staging());
+        }
+        let _ = dir.remove();
     }
 }
 
