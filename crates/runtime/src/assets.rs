@@ -107,6 +107,7 @@ impl Assets {
             host_ipc: spec.host_ipc,
             share_process_namespace: spec.share_process_namespace == Some(true),
             host_ports,
+            cpu_request_milli: config::pod_cpu_request(spec),
         }
     }
 

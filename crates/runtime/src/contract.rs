@@ -79,6 +79,8 @@ pub struct SandboxConfig {
     pub share_process_namespace: bool,
     /// Ports of the host that lead to the pod (`hostPort`), when it has a network of its own.
     pub host_ports: Vec<HostPort>,
+    /// What its containers request of processors at once, in thousandths of a core.
+    pub cpu_request_milli: u64,
 }
 
 /// One `hostPort`.

@@ -4,14 +4,16 @@
 //!   holdfast-<run>/<pod>/<instance>
 //! ```
 //! A leaf is what makes "kill the whole container" one write (`cgroup.kill`), with or without a PID
-//! namespace; limits are set where the machine delegates the controller.
+//! namespace; limits are set where the machine hands the controller on to us.
+//!
+//! The values are the kubelet's and runc's: `cargo xtask vm` holds them against a real kernel.
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
 use crate::mountinfo::{self, MountEntry};
 
@@ -35,16 +37,43 @@ pub struct Limits {
     pub cpu_request_milli: Option<u64>,
 }
 
-impl Limits {
-    /// The controllers these limits need.
-    fn controllers(&self) -> impl Iterator<Item = &'static str> {
-        let cpu = self.cpu_milli.is_some() || self.cpu_request_milli.is_some();
-        [self.memory.map(|_| "memory"), cpu.then_some("cpu")].into_iter().flatten()
+/// Which controllers containers can have here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Controllers {
+    /// Why there are no CPU limits and weights; `None` if there are.
+    no_cpu: Option<String>,
+    /// Why there are no memory limits; `None` if there are.
+    no_memory: Option<String>,
+}
+
+impl Controllers {
+    /// What must be said about these limits: which of them are not kept, and why.
+    #[must_use]
+    pub fn not_kept(&self, limits: &Limits) -> Vec<String> {
+        let cpu = limits.cpu_milli.is_some() || limits.cpu_request_milli.is_some();
+        let memory = limits.memory.is_some();
+        let say = |wanted: bool, name: &str, why: &Option<String>| {
+            let why = why.as_ref().filter(|_| wanted)?;
+            Some(format!("{name} limits are not kept: {why}"))
+        };
+        let said = [say(cpu, "cpu", &self.no_cpu), say(memory, "memory", &self.no_memory)];
+        said.into_iter().flatten().collect()
+    }
+
+    /// What to write to hand them on.
+    fn words(&self) -> Option<&'static str> {
+        match (self.no_cpu.is_none(), self.no_memory.is_none()) {
+            (true, true) => Some("+cpu +memory"),
+            (true, false) => Some("+cpu"),
+            (false, true) => Some("+memory"),
+            (false, false) => None,
+        }
     }
 }
 
 /// Finds where a run may make its cgroups: for root the top of the tree, where controllers can be
-/// handed on; for others their own group, if it was delegated to them.
+/// handed on; for others the highest of the groups around them that was delegated to them, because
+/// their own has processes, which stands in the way of limits.
 ///
 /// `None` if no cgroup v2 is mounted.
 ///
@@ -62,8 +91,20 @@ pub fn base(mounts: &[MountEntry], root: bool) -> io::Result<Option<PathBuf>> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"));
     Ok(own.and_then(|own| {
         let inside = Path::new(own).strip_prefix(&mount.root).ok()?;
-        Some(mount.target.join(inside))
+        let own = mount.target.join(inside);
+        let around = own.ancestors().skip(1).take_while(|group| group.starts_with(&mount.target));
+        Some(around.take_while(|group| is_delegated(group)).last().unwrap_or(&own).to_owned())
     }))
+}
+
+/// Whether the caller may make groups in this one and move processes between them ("Delegation
+/// Containment" in the kernel's documentation).
+fn is_delegated(group: &Path) -> bool {
+    let may = |path: &Path, access| {
+        rustix::fs::accessat(rustix::fs::CWD, path, access, AtFlags::EACCESS).is_ok()
+    };
+    may(group, Access::WRITE_OK | Access::EXEC_OK)
+        && may(&group.join("cgroup.procs"), Access::WRITE_OK)
 }
 
 impl Cgroup {
@@ -105,58 +146,88 @@ impl Cgroup {
         Ok(rustix::fs::open(&self.path, flags, Mode::empty())?)
     }
 
-    /// Hands a controller on to the children.
+    /// Hands the controllers that limits need on to the children of this group, which is to be a
+    /// child of `base`, and says which of them are not to be had.
     ///
-    /// # Errors
-    /// ENOENT where the controller is not here, EBUSY where processes are (the "no internal processes"
-    /// rule), EACCES without delegation.
-    pub fn hand_on(&self, controller: &str) -> io::Result<()> {
-        let path = self.path.join("cgroup.subtree_control");
-        let has = fs::read_to_string(&path)?;
-        if has.split_whitespace().any(|word| word == controller) {
-            return Ok(());
+    /// What is handed on by `base` stays so: others may rely on it by the time we end.
+    #[must_use]
+    pub fn take_controllers(&self, base: &Self) -> Controllers {
+        let handed_on = base.words_of(SUBTREE);
+        let take = |name: &str| {
+            if handed_on.iter().any(|word| word == name) { None } else { base.hand_on(name).err() }
+        };
+        let mut controllers = Controllers { no_cpu: take("cpu"), no_memory: take("memory") };
+        if let Err(error) = self.hand_on_all(&controllers) {
+            let why = format!("{} cannot hand on controllers: {error}", self.path.display());
+            controllers.no_cpu.get_or_insert_with(|| why.clone());
+            controllers.no_memory.get_or_insert(why);
         }
-        fs::write(path, format!("+{controller}"))
+        controllers
     }
 
-    /// Sets limits on this leaf; `above` are the groups on the way to it, highest first. The answer
-    /// names the controllers that are missing here, whose limits are therefore not kept.
-    ///
-    /// # Errors
-    /// If the kernel refuses a value.
-    pub fn limit(&self, limits: &Limits, above: &[&Self]) -> io::Result<Vec<&'static str>> {
-        let mut missing = Vec::new();
-        for controller in limits.controllers() {
-            if above.iter().any(|group| group.hand_on(controller).is_err()) {
-                missing.push(controller);
-                continue;
-            }
-            match controller {
-                "memory" => self.limit_memory(limits)?,
-                _ => self.limit_cpu(limits)?,
-            }
-        }
-        Ok(missing)
+    fn words_of(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+        text.split_whitespace().map(str::to_owned).collect()
     }
 
-    fn limit_memory(&self, limits: &Limits) -> io::Result<()> {
-        let Some(memory) = limits.memory else { return Ok(()) };
-        self.write("memory.max", &memory.to_string())?;
-        // As the kubelet: no swap beyond the limit (NoSwap), and a container is killed as a whole
-        // (singleProcessOOMKill: false). Neither file is everywhere.
-        let _ = self.write("memory.swap.max", "0");
-        let _ = self.write("memory.oom.group", "1");
+    /// Hands one controller on to the children; the error says why that cannot be.
+    fn hand_on(&self, controller: &str) -> Result<(), String> {
+        let path = self.path.display();
+        if !self.words_of("cgroup.controllers").iter().any(|word| word == controller) {
+            return Err(format!(
+                "there is no {controller} controller in {path} (cgroup v1 has it, or it was not \
+                 delegated)"
+            ));
+        }
+        // The kernel refuses that for some controllers; with others it would make a threaded group of
+        // this one, in whose children nothing can be started. Only the very top is exempt.
+        if self.path.join("cgroup.type").exists() && self.processes().is_ok_and(|p| !p.is_empty()) {
+            return Err(format!(
+                "{path} has processes of its own, so it cannot hand on the {controller} controller"
+            ));
+        }
+        self.write(SUBTREE, &format!("+{controller}"))
+            .map_err(|error| format!("{path} cannot hand on the {controller} controller: {error}"))
+    }
+
+    /// Hands on what there is.
+    fn hand_on_all(&self, controllers: &Controllers) -> io::Result<()> {
+        controllers.words().map_or(Ok(()), |words| self.write(SUBTREE, words))
+    }
+
+    /// Makes this group that of a pod, whose containers request so many thousandths of a core in all.
+    ///
+    /// # Errors
+    /// If the kernel refuses what it has just given.
+    pub fn prepare_pod(&self, controllers: &Controllers, cpu_request_milli: u64) -> io::Result<()> {
+        self.hand_on_all(controllers)?;
+        if controllers.no_cpu.is_none() {
+            self.write("cpu.weight", &pod_weight(cpu_request_milli).to_string())?;
+        }
         Ok(())
     }
 
-    fn limit_cpu(&self, limits: &Limits) -> io::Result<()> {
-        if let Some(milli) = limits.cpu_milli {
-            // kubelet: MilliCPUToQuota; the kernel takes no quota under 1 ms.
-            let quota = (milli.saturating_mul(100)).max(1000);
-            self.write("cpu.max", &format!("{quota} 100000"))?;
+    /// Makes this group the leaf of a container with these limits, as far as there are controllers.
+    ///
+    /// # Errors
+    /// If the kernel refuses a value.
+    pub fn prepare_leaf(&self, controllers: &Controllers, limits: &Limits) -> io::Result<()> {
+        if controllers.no_memory.is_none() {
+            // kubelet: singleProcessOOMKill is false, so a container is killed as a whole, also if it
+            // is the machine that has no memory left.
+            self.write("memory.oom.group", "1")?;
+            if let Some(memory) = limits.memory {
+                self.write("memory.max", &memory.to_string())?;
+                // No swap beyond the limit (kubelet: NoSwap). Not every kernel has the file.
+                let _ = self.write("memory.swap.max", "0");
+            }
         }
-        if let Some(milli) = limits.cpu_request_milli {
-            self.write("cpu.weight", &weight(milli).to_string())?;
+        if controllers.no_cpu.is_none() {
+            if let Some(milli) = limits.cpu_milli {
+                self.write("cpu.max", &format!("{} {PERIOD}", quota(milli)))?;
+            }
+            let weight = container_weight(limits.cpu_request_milli.unwrap_or_default());
+            self.write("cpu.weight", &weight.to_string())?;
         }
         Ok(())
     }
@@ -284,10 +355,36 @@ impl Cgroup {
 /// How soon an empty but busy group is tried again.
 const BUSY_RETRY: std::time::Duration = std::time::Duration::from_millis(2);
 
-/// `cpu.weight` for a request (kubelet: `CPUSharesToCPUWeight` of `MilliCPUToShares`, KEP-2254).
-fn weight(milli: u64) -> u64 {
+/// Where a group says which controllers its children have.
+const SUBTREE: &str = "cgroup.subtree_control";
+
+/// The period of `cpu.max` in microseconds (kubelet: `QuotaPeriod`).
+const PERIOD: u64 = 100_000;
+
+/// Microseconds in a period for a limit in thousandths of a core (kubelet: `MilliCPUToQuota`).
+fn quota(milli: u64) -> u64 {
+    (milli.saturating_mul(PERIOD) / 1000).max(1000)
+}
+
+/// Shares for a request in thousandths of a core (kubelet: `MilliCPUToShares`). No request at all is
+/// the least there is.
+fn shares(milli: u64) -> u32 {
     let shares = (milli.saturating_mul(1024) / 1000).clamp(2, 262_144);
-    1 + (shares - 2) * 9999 / 262_142
+    u32::try_from(shares).unwrap_or(u32::MAX)
+}
+
+/// `cpu.weight` of a container: runc's (`ConvertCPUSharesToCgroupV2Value` since 1.3.2), through 1 for 2
+/// shares, 100 for 1024 and 10,000 for 262,144.
+fn container_weight(request_milli: u64) -> u32 {
+    let log = f64::from(shares(request_milli)).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    10_f64.powf(exponent).ceil() as u32
+}
+
+/// `cpu.weight` of a pod: the kubelet's own (`getCPUWeight`).
+fn pod_weight(request_milli: u64) -> u32 {
+    let shares = u64::from(shares(request_milli));
+    u32::try_from(1 + (shares - 2) * 9999 / 262_142).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -295,35 +392,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_the_kubelets() {
-        assert_eq!(weight(0), 1);
-        assert_eq!(weight(1000), 39);
-        assert_eq!(weight(u64::MAX), 10_000);
+    fn weights_and_quotas() {
+        // opencontainers/cgroups: TestConvertCPUSharesToCgroupV2Value, where they are the same.
+        let containers = [(0, 1), (2, 1), (100, 17), (250, 35), (500, 59), (1000, 100)];
+        for (milli, weight) in containers {
+            assert_eq!(container_weight(milli), weight, "{milli}m");
+        }
+        assert_eq!(container_weight(u64::MAX), 10_000);
+        for (milli, weight) in [(0, 1), (1000, 39), (3000, 118), (u64::MAX, 10_000)] {
+            assert_eq!(pod_weight(milli), weight, "{milli}m");
+        }
+        for (milli, micros) in [(1, 1000), (10, 1000), (100, 10_000), (2500, 250_000)] {
+            assert_eq!(quota(milli), micros, "{milli}m");
+        }
+    }
+
+    /// A directory that looks like a group with these controllers.
+    fn group(path: PathBuf, controllers: &str) -> Cgroup {
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("cgroup.controllers"), controllers).unwrap();
+        std::fs::write(path.join(SUBTREE), "").unwrap();
+        Cgroup::at(path)
     }
 
     #[test]
-    fn missing_controllers_are_named() {
+    fn missing_controllers_are_named_once_they_are_wanted() {
         let dir = tempfile::tempdir().unwrap();
-        let top = Cgroup::at(dir.path().join("none"));
-        let leaf = top.child("leaf");
-        let limits = Limits { memory: Some(1), cpu_milli: Some(1), cpu_request_milli: None };
-        assert_eq!(leaf.limit(&limits, &[&top]).unwrap(), ["memory", "cpu"]);
-        assert!(leaf.limit(&Limits::default(), &[&top]).unwrap().is_empty());
-    }
-
-    #[test]
-    fn limits_are_written_where_the_controllers_are() {
-        let dir = tempfile::tempdir().unwrap();
-        let top = Cgroup::at(dir.path().to_owned());
-        std::fs::write(dir.path().join("cgroup.subtree_control"), "cpu memory\n").unwrap();
-        let leaf = top.child("leaf");
-        leaf.create().unwrap();
-        let limits =
-            Limits { memory: Some(1 << 20), cpu_milli: Some(250), cpu_request_milli: Some(100) };
-        assert!(leaf.limit(&limits, &[&top]).unwrap().is_empty());
-        let read = |file: &str| std::fs::read_to_string(leaf.path().join(file)).unwrap();
-        assert_eq!(read("memory.max"), "1048576");
-        assert_eq!(read("cpu.max"), "25000 100000");
-        assert_eq!(read("cpu.weight"), "4");
+        let base = group(dir.path().to_owned(), "cpu io");
+        let run = group(dir.path().join("run"), "cpu");
+        let controllers = run.take_controllers(&base);
+        let not_kept = |limits: Limits| controllers.not_kept(&limits);
+        assert!(not_kept(Limits { cpu_milli: Some(1), ..Limits::default() }).is_empty());
+        let said = not_kept(Limits { memory: Some(1), ..Limits::default() });
+        let path = dir.path().display();
+        let expected = format!(
+            "memory limits are not kept: there is no memory controller in {path} (cgroup v1 has it, or \
+             it was not delegated)"
+        );
+        assert_eq!(said, [expected]);
+        assert_eq!(controllers.words(), Some("+cpu"));
     }
 }

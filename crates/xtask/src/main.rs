@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod debian;
 mod deny;
 mod fuzz;
 mod generate;
@@ -12,6 +13,7 @@ mod loc;
 mod purity;
 mod run;
 mod test;
+mod vm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ struct Args {
 enum Task {
     /// Run every test of the workspace, after installing what they need
     Test(test::Args),
+    /// Run tests in a virtual machine with a plain cgroup v2 (qemu; installed if missing)
+    Vm(vm::Args),
     /// Check formatting, lints and rustdoc of the whole workspace, warnings denied
     Lint,
     /// Check that the crates depend on each other as the architecture says, and where `unsafe` is
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Test(args) => test::run(args),
+        Task::Vm(args) => vm::run(args),
         Task::Lint => lint(),
         Task::Purity => purity::run(),
         Task::Deny => deny::run(),

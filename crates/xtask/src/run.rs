@@ -41,13 +41,27 @@ impl Run {
         self
     }
 
+    /// Runs it in another directory.
+    pub(crate) fn within(mut self, dir: &Path) -> Self {
+        self.0.current_dir(dir);
+        self
+    }
+
     /// Runs it with our own stdout and stderr, after printing it to stderr.
     ///
     /// # Errors
     /// If it cannot be started or does not end well.
-    pub(crate) fn go(mut self) -> Result<()> {
+    pub(crate) fn go(self) -> Result<()> {
+        eprintln!("xtask: {}", self.shown());
+        self.quietly()
+    }
+
+    /// The same without printing it.
+    ///
+    /// # Errors
+    /// As [`Run::go`].
+    pub(crate) fn quietly(mut self) -> Result<()> {
         let shown = self.shown();
-        eprintln!("xtask: {shown}");
         let status = self.0.status().with_context(|| format!("cannot run `{shown}`"))?;
         if !status.success() {
             bail!("`{shown}` failed: {status}");

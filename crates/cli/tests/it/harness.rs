@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 pub enum Needs {
     Nothing,
     Root,
+    /// Root, and cgroup v2 with controllers.
+    Controllers,
 }
 
 #[derive(Clone, Copy)]
@@ -24,9 +26,18 @@ pub struct Test {
     pub needs: Needs,
 }
 
-/// Lists test functions: those after `root:` need root.
+/// Lists test functions: those after `root:` need root, those after `cgroup2:` controllers of cgroup v2.
 #[macro_export]
 macro_rules! tests {
+    (cgroup2: $($name:ident),* $(,)?) => {
+        pub const TESTS: &[$crate::harness::Test] = &[
+            $($crate::harness::Test {
+                name: concat!(module_path!(), "::", stringify!($name)),
+                run: $name,
+                needs: $crate::harness::Needs::Controllers,
+            },)*
+        ];
+    };
     ($($any:ident),* $(,)? $(; root: $($root:ident),* $(,)?)?) => {
         pub const TESTS: &[$crate::harness::Test] = &[
             $($crate::harness::Test {
@@ -55,6 +66,25 @@ thread_local! {
 /// Whether this process is root.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Why limits cannot be tested here, if they cannot.
+fn no_controllers() -> Option<&'static str> {
+    // There it is what the machine is for.
+    if std::env::var_os("HOLDFAST_VM").is_some() {
+        return None;
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let target = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    let controllers = target.and_then(|line| line.split(' ').nth(4)).and_then(|target| {
+        std::fs::read_to_string(std::path::Path::new(target).join("cgroup.controllers")).ok()
+    });
+    let controllers = controllers.unwrap_or_default();
+    let has = |name| controllers.split_whitespace().any(|word| word == name);
+    let there = is_root() && has("cpu") && has("memory");
+    (!there).then_some(
+        "it needs root and the cpu and memory controllers of cgroup v2: `cargo xtask vm` runs it",
+    )
 }
 
 /// Marks this test as skipped; in CI that is a failure.
@@ -122,6 +152,11 @@ fn one(test: Test) -> (&'static str, String, Duration) {
     let start = Instant::now();
     if test.needs == Needs::Root && !is_root() && std::env::var_os("CI").is_none() {
         return ("skipped", "it needs root".to_owned(), start.elapsed());
+    }
+    if test.needs == Needs::Controllers
+        && let Some(reason) = no_controllers()
+    {
+        return ("skipped", reason.to_owned(), start.elapsed());
     }
     let passed = catch_unwind(AssertUnwindSafe(test.run)).is_ok();
     let took = start.elapsed();

@@ -9,6 +9,7 @@ mod objects;
 mod run;
 
 mod bad_input;
+mod cgroup2;
 mod config;
 mod cronjobs;
 mod ending;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         &[
             cronjobs::TESTS,
             bad_input::TESTS,
+            cgroup2::TESTS,
             config::TESTS,
             ending::TESTS,
             killing::TESTS,

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use holdfast_lifecycle::StartStage;
 use holdfast_lifecycle::status::InstanceId;
-use holdfast_manifest::object::Quantity;
 use holdfast_manifest::object::container::Container;
 
 use super::capability;
@@ -16,11 +15,10 @@ use super::env::{self, Env, EnvError};
 use super::etc::{self, HostNameError};
 use super::expansion::expand_list;
 use super::objects::Objects;
+use super::resources::limits;
 use super::signal::{SIGTERM, signal_number};
 use super::user::{self, UserError};
-use crate::contract::{
-    ContainerConfig, Limits, Mount, MountSource, Propagation, RootFs, StartError,
-};
+use crate::contract::{ContainerConfig, Mount, MountSource, Propagation, RootFs, StartError};
 use crate::image::{Image, ImageConfig};
 use crate::volume::{MountError, PodVolumes};
 
@@ -314,19 +312,6 @@ fn has_content(root: &RootFs, path: &Path) -> bool {
     layers.iter().any(|layer| {
         fs::read_dir(layer.join(relative)).is_ok_and(|mut entries| entries.next().is_some())
     })
-}
-
-fn limits(container: &Container) -> Limits {
-    let resources = &container.resources;
-    let positive = |value: i64| u64::try_from(value).ok().filter(|&value| value > 0);
-    let limit = |name: &str| resources.limits.get(name);
-    let cpu = |amount: Option<&Quantity>| amount.map(Quantity::milli_value).and_then(positive);
-    let cpu_milli = cpu(limit("cpu"));
-    Limits {
-        memory: limit("memory").map(Quantity::value).and_then(positive),
-        cpu_milli,
-        cpu_request_milli: cpu(resources.requests.get("cpu")).or(cpu_milli),
-    }
 }
 
 /// `lifecycle.stopSignal`, else the image's, else SIGTERM.

@@ -62,6 +62,7 @@ impl ProcessRuntime {
         let wish = Sandbox {
             sandbox: number,
             name: cgroup_name(config),
+            cpu_request_milli: config.cpu_request_milli,
             hostname: config.hostname.clone(),
             network: attached.is_some(),
             ipc: !config.host_ipc,

@@ -1,12 +1,11 @@
 //! `emptyDir` with `medium: Memory`: how large it is and whose. The runtime makes it.
 
-use holdfast_manifest::object::container::Container;
 use holdfast_manifest::object::volume::EmptyDirSource;
 use holdfast_manifest::object::{PodSpec, Quantity};
 
 use super::ownership::FsGroup;
 use super::{MountError, sub_path};
-use crate::config::PodView;
+use crate::config::{PodView, pod_total};
 use crate::contract::PodTmpfs;
 
 /// The memory file system of a volume.
@@ -46,24 +45,9 @@ fn bytes(quantity: &Quantity) -> Option<u64> {
 }
 
 /// What all containers of a pod may use at once, if each of them has a limit (kubelet:
-/// `ResourceConfigForPod`, `PodLimits`).
+/// `ResourceConfigForPod`).
 fn pod_limit(pod: &PodSpec) -> Option<u64> {
-    let limit = |container: &Container| container.resources.limits.get("memory").and_then(bytes);
-    let mut running: u64 = 0;
-    for container in &pod.containers {
-        running = running.saturating_add(limit(container)?);
-    }
-    let (mut sidecars, mut most): (u64, u64) = (0, 0);
-    for container in &pod.init_containers {
-        let own = limit(container)?;
-        if container.restart_policy.as_deref() == Some("Always") {
-            sidecars = sidecars.saturating_add(own);
-            most = most.max(sidecars);
-        } else {
-            most = most.max(sidecars.saturating_add(own));
-        }
-    }
-    Some(running.saturating_add(sidecars).max(most))
+    pod_total(pod, |container| container.resources.limits.get("memory").and_then(bytes))
 }
 
 #[cfg(test)]
@@ -97,18 +81,5 @@ mod tests {
         assert_eq!(sized(None, &free, 1 << 30), Some(1 << 30));
         assert_eq!(sized(Some("0"), &free, 1 << 30), Some(1 << 30));
         assert_eq!(sized(None, &free, 0), None);
-    }
-
-    #[test]
-    fn init_containers_count_as_they_run() {
-        let init = |limit: &str| json!({"name": "i", "resources": {"limits": {"memory": limit}}});
-        let mut sidecar = init("2Mi");
-        sidecar["restartPolicy"] = json!("Always");
-        let limit = |inits: Value| pod_limit(&pod(&["1Mi"], inits));
-        assert_eq!(limit(json!([init("5Mi")])), Some(5 << 20));
-        assert_eq!(limit(json!([sidecar.clone()])), Some(3 << 20));
-        assert_eq!(limit(json!([sidecar.clone(), init("5Mi")])), Some(7 << 20));
-        assert_eq!(limit(json!([init("5Mi"), sidecar])), Some(5 << 20));
-        assert_eq!(limit(json!([{"name": "i"}])), None);
     }
 }

@@ -314,6 +314,7 @@ pub fn sandbox() -> SandboxConfig {
         host_ipc: false,
         share_process_namespace: false,
         host_ports: Vec::new(),
+        cpu_request_milli: 0,
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::process::Rlimit;
 use super::host::{self, Part};
 use super::protocol::Mode;
 use crate::caps::Caps;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Controllers};
 use crate::clone::{Cloned, Pid, clone3, exit_now};
 use crate::mountinfo::MountEntry;
 use crate::rundir::RunDir;
@@ -33,6 +33,8 @@ pub(super) struct Context {
     pub(super) dir: RunDir,
     /// The run's cgroup.
     pub(super) cgroup: Option<Cgroup>,
+    /// What can be limited there.
+    pub(super) controllers: Controllers,
     /// Whether `/sys/fs/cgroup` is cgroup v2 alone, so that a container can have its own view of it.
     pub(super) unified: bool,
     /// What the launcher may do.

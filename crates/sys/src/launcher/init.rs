@@ -13,7 +13,7 @@ use super::memory::Volumes;
 use super::protocol::{Failure, Init, Isolation, Mode, Pids, Ready, Root, Spec};
 use super::sandbox::Sandbox;
 use crate::caps::Caps;
-use crate::cgroup::{self, Cgroup, Limits};
+use crate::cgroup::{self, Cgroup, Controllers, Limits};
 use crate::clone::{Cloned, clone3, exit_now};
 use crate::mountinfo::{self, MountEntry};
 use crate::rundir::{self, RunDir};
@@ -83,7 +83,7 @@ fn not_isolated(why: &str) -> String {
 
 fn open_context(dir: RunDir, run: &str) -> io::Result<Context> {
     let mounts = mountinfo::read()?;
-    let cgroup = make_cgroup(&dir, &mounts, run);
+    let (cgroup, controllers) = make_cgroup(&dir, &mounts, run).unzip();
     Ok(Context {
         mode: Mode::Plain,
         in_userns: userns::inside()?,
@@ -91,6 +91,7 @@ fn open_context(dir: RunDir, run: &str) -> io::Result<Context> {
         dir,
         unified: cgroup.is_some() && context::unified(&mounts),
         cgroup,
+        controllers: controllers.unwrap_or_default(),
         caps: Caps::own()?,
         alive: rustix::process::pidfd_open(
             rustix::process::getpid(),
@@ -104,13 +105,14 @@ fn open_context(dir: RunDir, run: &str) -> io::Result<Context> {
     })
 }
 
-/// Makes the run's cgroup, if this machine lets us.
-fn make_cgroup(dir: &RunDir, mounts: &[MountEntry], run: &str) -> Option<Cgroup> {
-    let base = cgroup::base(mounts, nix::unistd::geteuid().is_root()).ok()??;
-    let cgroup = Cgroup::at(base.join(format!("{}{run}", cgroup::PREFIX)));
+/// Makes the run's cgroup, if this machine lets us, and finds out what can be limited there.
+fn make_cgroup(dir: &RunDir, mounts: &[MountEntry], run: &str) -> Option<(Cgroup, Controllers)> {
+    let base = Cgroup::at(cgroup::base(mounts, nix::unistd::geteuid().is_root()).ok()??);
+    let cgroup = base.child(&format!("{}{run}", cgroup::PREFIX));
     dir.record_cgroup(&cgroup).ok()?;
     cgroup.create().ok()?;
-    Some(cgroup)
+    let controllers = cgroup.take_controllers(&base);
+    Some((cgroup, controllers))
 }
 
 /// Gives the run's cgroup up if no process may be put into a child of it. Only a try tells.

@@ -93,14 +93,9 @@ fn leaf(
         |error: io::Error| Failure::create(format!("cannot make the container's cgroup: {error}"));
     let leaf = pod.child(&spec.instance.to_string());
     leaf.create().map_err(fail)?;
-    let run = context.cgroup.as_ref();
-    let base = run.and_then(|run| run.path().parent()).map(|base| Cgroup::at(base.to_owned()));
-    let above: Vec<&Cgroup> = base.iter().chain(run).chain([pod]).collect();
-    match leaf.limit(&spec.limits, &above) {
-        Ok(missing) => {
-            warnings.extend(missing.iter().map(|controller| {
-                format!("{controller} limits are not kept: the {controller} controller is not in this machine's cgroup v2")
-            }));
+    match leaf.prepare_leaf(&context.controllers, &spec.limits) {
+        Ok(()) => {
+            warnings.extend(context.controllers.not_kept(&spec.limits));
             Ok(leaf)
         }
         Err(error) => {

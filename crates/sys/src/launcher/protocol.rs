@@ -189,6 +189,8 @@ pub struct Sandbox {
     pub sandbox: u64,
     /// A name for its cgroup.
     pub name: String,
+    /// What its containers request in all, in thousandths of a core.
+    pub cpu_request_milli: u64,
     /// The host name inside; `None` keeps the host's UTS namespace.
     pub hostname: Option<String>,
     /// Whether a descriptor of a network namespace comes with the request.

@@ -55,7 +55,13 @@ impl Sandbox {
         };
         let cgroup = context.cgroup.as_ref().map(|run| run.child(&wish.name));
         if let Some(cgroup) = &cgroup {
-            cgroup.create().map_err(fail("cgroup"))?;
+            let made = cgroup
+                .create()
+                .and_then(|()| cgroup.prepare_pod(&context.controllers, wish.cpu_request_milli));
+            if let Err(error) = made {
+                let _ = cgroup.remove();
+                return Err(fail("cgroup")(error));
+            }
         }
         let mut sandbox =
             Self { pids: wish.pids, uts: None, ipc: None, net, holder: None, shm: None, cgroup };
