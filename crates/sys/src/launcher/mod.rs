@@ -48,7 +48,7 @@ pub enum ForkError {
 /// `holdfast`'s end of its launcher. Closing the socket ends the launcher and every container.
 #[derive(Debug)]
 pub struct Launcher {
-    /// The socket, for [`socket::send`] and [`socket::receive`].
+    /// The socket, for [`socket::send`] and [`socket::Inbox::receive`].
     pub socket: OwnedFd,
     pid: Pid,
 }
