@@ -257,6 +257,7 @@ impl Report {
         let name = self.name(&change.job.metadata);
         if self.forgets && change.kind == ChangeKind::Deleted {
             self.jobs.remove(&name);
+            self.noted.retain(|(object, _), _| object.strip_prefix("job/") != Some(name.as_str()));
         } else {
             self.jobs.insert(name, (change, self.version));
         }

@@ -1,5 +1,6 @@
 //! The controllers of a node: Jobs, CronJobs, and workloads with replicas.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,7 +26,13 @@ pub(super) enum Wish {
 /// All controllers of a node.
 #[derive(Default)]
 pub(super) struct Controllers {
-    jobs: Vec<JobState>,
+    /// The Jobs that are there, by number. A schedule makes them without end, so one that is gone is
+    /// forgotten.
+    jobs: BTreeMap<usize, JobState>,
+    /// The number of the next Job.
+    next_job: usize,
+    /// Jobs that failed and are gone, by name.
+    failed: Vec<String>,
     crons: Vec<CronState>,
     sets: Vec<Set>,
     minor: u32,
@@ -39,8 +46,6 @@ struct JobState {
     announced: bool,
     /// Whether its rules have been asked at all.
     started: bool,
-    /// Whether it was told that the object is gone.
-    buried: bool,
 }
 
 struct CronState {
@@ -96,22 +101,23 @@ impl Controllers {
     fn add_job(&mut self, object: Job, cron: Option<usize>, now: Time) {
         let rules = job::Job::new(plan::job(&object), self.minor, now);
         let object = Rc::new(object);
-        self.jobs.push(JobState {
-            object,
-            rules,
-            cron,
-            announced: false,
-            started: false,
-            buried: false,
-        });
+        let state = JobState { object, rules, cron, announced: false, started: false };
+        self.jobs.insert(self.next_job, state);
+        self.next_job += 1;
     }
 
     /// Brings everything up to date. Returns what is to be done, and what is to be told.
     pub(super) fn sync(&mut self, now: Time, maker: &mut Maker<'_>) -> (Vec<Wish>, Vec<Notice>) {
         let (mut wishes, mut notices) = (Vec::new(), Vec::new());
         self.sync_crons(now, maker, &mut notices);
-        for (i, state) in self.jobs.iter_mut().enumerate() {
-            let changed = state.sync(i, now, maker, &mut wishes, &mut notices);
+        let mut gone = Vec::new();
+        for (&i, state) in &mut self.jobs {
+            let mut changed = state.sync(i, now, maker, &mut wishes, &mut notices);
+            if state.rules.is_gone() {
+                changed = true;
+                notices.push(state.deleted(now));
+                gone.push(i);
+            }
             // A CronJob looks at its Jobs whenever one of them changes.
             if let Some(cron) = state.cron.filter(|_| changed)
                 && self.crons[cron].rules.is_some()
@@ -119,17 +125,29 @@ impl Controllers {
                 self.crons[cron].wake = Some(now);
             }
         }
+        for i in gone {
+            self.forget_job(i);
+        }
         for (i, set) in self.sets.iter_mut().enumerate() {
             set.sync(i, maker, &mut wishes);
         }
         (wishes, notices)
     }
 
+    /// A Job is gone. What became of it counts at the end of the run, which a schedule does not have.
+    fn forget_job(&mut self, i: usize) {
+        let Some(state) = self.jobs.remove(&i) else { return };
+        let scheduled = state.cron.is_some_and(|cron| self.crons[cron].rules.is_some());
+        if state.has_failed() && !scheduled {
+            self.failed.push(state.name());
+        }
+    }
+
     fn sync_crons(&mut self, now: Time, maker: &mut Maker<'_>, notices: &mut Vec<Notice>) {
         for i in 0..self.crons.len() {
             let children: Vec<cron::ChildJob> = self
                 .jobs
-                .iter()
+                .values()
                 .filter(|j| j.cron == Some(i) && !j.rules.is_deleting())
                 .map(|j| j.rules.as_child())
                 .collect();
@@ -149,7 +167,7 @@ impl Controllers {
                         self.add_job(job, Some(i), now);
                     }
                     Action::DeleteJob { name } => {
-                        let jobs = self.jobs.iter_mut().filter(|j| j.cron == Some(i));
+                        let jobs = self.jobs.values_mut().filter(|j| j.cron == Some(i));
                         for job in jobs.filter(|j| *j.object.metadata.name == *name) {
                             job.rules.handle(now, JobInput::Delete);
                         }
@@ -168,7 +186,7 @@ impl Controllers {
             Owner::Manifest => {}
             Owner::Job(i, pod) => {
                 let name = Arc::from(name);
-                self.jobs[i].rules.handle(now, JobInput::PodCreated { pod, name });
+                self.job(i, now, JobInput::PodCreated { pod, name });
             }
             Owner::Replica(set, n) => {
                 self.sets[set].slots[n as usize] = Slot::There { ready: false };
@@ -184,7 +202,7 @@ impl Controllers {
                 if change.kind != ChangeKind::Deleted {
                     let status = PodStatus::clone(&change.status);
                     let deleted = change.deletion.map(|(at, _)| at);
-                    self.jobs[i].rules.handle(now, JobInput::PodChanged { pod, status, deleted });
+                    self.job(i, now, JobInput::PodChanged { pod, status, deleted });
                 }
             }
             Owner::Replica(set, n) => {
@@ -205,14 +223,21 @@ impl Controllers {
     pub(super) fn gone(&mut self, owner: Owner, now: Time) {
         match owner {
             Owner::Manifest => {}
-            Owner::Job(i, pod) => self.jobs[i].rules.handle(now, JobInput::PodDeleted { pod }),
+            Owner::Job(i, pod) => self.job(i, now, JobInput::PodDeleted { pod }),
             Owner::Replica(set, n) => self.sets[set].slots[n as usize] = Slot::Missing,
+        }
+    }
+
+    /// Tells a Job something; one that is gone hears nothing more.
+    fn job(&mut self, i: usize, now: Time, input: JobInput) {
+        if let Some(state) = self.jobs.get_mut(&i) {
+            state.rules.handle(now, input);
         }
     }
 
     /// When a controller wants to be asked again.
     pub(super) fn next_timer(&self) -> Option<Time> {
-        let jobs = self.jobs.iter().filter_map(|j| j.rules.poll_timeout());
+        let jobs = self.jobs.values().filter_map(|j| j.rules.poll_timeout());
         jobs.chain(self.crons.iter().filter_map(|c| c.wake)).min()
     }
 
@@ -220,15 +245,13 @@ impl Controllers {
     pub(super) fn are_done(&self) -> bool {
         self.sets.iter().all(|s| s.slots.is_empty())
             && self.crons.iter().all(|c| c.rules.is_none())
-            && self.jobs.iter().all(|j| j.rules.status().finished().is_some() || j.rules.is_gone())
+            && self.jobs.values().all(|j| j.rules.status().finished().is_some())
     }
 
     /// The Jobs that failed.
     pub(super) fn failed_jobs(&self) -> impl Iterator<Item = String> + '_ {
-        self.jobs
-            .iter()
-            .filter(|j| j.rules.status().is_true(JobConditionKind::Failed))
-            .map(|j| format!("job/{}", j.object.metadata.name))
+        let there = self.jobs.values().filter(|j| j.has_failed()).map(JobState::name);
+        self.failed.iter().cloned().chain(there)
     }
 }
 
@@ -271,17 +294,6 @@ impl JobState {
                 }
             }
         }
-        if self.rules.is_gone() && !self.buried {
-            self.buried = true;
-            changed = true;
-            let (job, status) = (Rc::clone(&self.object), self.rules.status().clone());
-            notices.push(Notice::Job(JobChange {
-                at: now,
-                kind: ChangeKind::Deleted,
-                job,
-                status,
-            }));
-        }
         changed
     }
 
@@ -290,6 +302,20 @@ impl JobState {
         self.announced = true;
         let (job, status) = (Rc::clone(&self.object), self.rules.status().clone());
         Notice::Job(JobChange { at, kind, job, status })
+    }
+
+    /// What is told when the object is gone.
+    fn deleted(&self, at: Time) -> Notice {
+        let (job, status) = (Rc::clone(&self.object), self.rules.status().clone());
+        Notice::Job(JobChange { at, kind: ChangeKind::Deleted, job, status })
+    }
+
+    fn has_failed(&self) -> bool {
+        self.rules.status().is_true(JobConditionKind::Failed)
+    }
+
+    fn name(&self) -> String {
+        format!("job/{}", self.object.metadata.name)
     }
 }
 
@@ -313,3 +339,6 @@ impl Set {
 fn workload_event(at: Time, object: String, event: Event) -> Notice {
     Notice::WorkloadEvent { at, object, event }
 }
+
+#[cfg(test)]
+mod tests;
