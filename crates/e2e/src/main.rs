@@ -23,7 +23,6 @@ enum Task {
     /// Write container images from local files, without a registry
     Image(image::Args),
     /// Run pods on the kubelet and on Holdfast, and compare
-    #[command(subcommand)]
     Judge(judge::Command),
     /// Run upstream's own node tests
     Upstream(upstream::Args),

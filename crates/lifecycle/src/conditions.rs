@@ -112,7 +112,6 @@ pub(crate) struct Standing {
     unready: Arc<Waiting>,
     /// Entries of the init list that are not done.
     incomplete: Arc<Waiting>,
-    has_inits: bool,
     /// Regular containers that run or ended.
     seen: ContainerSet,
 }
@@ -124,7 +123,6 @@ impl Standing {
         Self {
             unready: Arc::new(Waiting::new(Arc::clone(&names), "unready")),
             incomplete: Arc::new(Waiting::new(names, "incomplete")),
-            has_inits: plan.inits().next().is_some(),
             seen: ContainerSet::default(),
         }
     }
@@ -175,9 +173,6 @@ impl Standing {
 
     /// `Initialized`.
     pub(crate) fn initialized(&self, phase: Phase) -> Finding {
-        if !self.has_inits {
-            return Finding::TRUE;
-        }
         if phase == Phase::Succeeded && !self.incomplete.has_unknown() {
             return Finding::is(true, "PodCompleted");
         }

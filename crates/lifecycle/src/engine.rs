@@ -64,8 +64,14 @@ pub struct Lifecycle {
     stopping: Stops,
     deletion: Option<Duration>,
     eviction: Option<(Reason, String)>,
+    /// A sidecar counts as started that did not when the status was published before.
+    sidecar_started: bool,
+    /// Whether the pod had got past its init containers when it began to stop.
+    was_initialized: bool,
     gates: Vec<(String, bool)>,
     volumes_mounted: bool,
+    /// Containers that ended and whose earlier ended runs go with the next published status.
+    outlived: Vec<ContainerId>,
     /// The plan may have probes that have no worker yet.
     workers_wanted: bool,
     next_instance: u64,
@@ -118,8 +124,10 @@ enum Step {
     Start(ContainerId, Snapshot),
     /// Stop probing, everything is down.
     StopProbing,
-    /// Publish the last status.
+    /// Publish the status, now that nothing runs any more.
     PublishLast,
+    /// See to it that the phase is terminal and every container that was tried has an exit code.
+    Terminate,
     /// The end.
     Finish,
 }
@@ -197,8 +205,11 @@ impl Lifecycle {
             stopping: Stops::default(),
             deletion: None,
             eviction: None,
+            sidecar_started: false,
+            was_initialized: false,
             gates: Vec::new(),
             volumes_mounted: false,
+            outlived: Vec::new(),
             workers_wanted: true,
             retry: None,
             relist: None,
@@ -284,7 +295,9 @@ impl Lifecycle {
         {
             return None;
         }
-        Some(self.status.start_time? + self.plan.active_deadline?)
+        // In the API a time is a whole second (kubelet: `pastActiveDeadline`).
+        let start = Time::from_secs(self.status.start_time?.as_secs());
+        Some(start + self.plan.active_deadline?)
     }
 
     /// Recomputes what is derived from the plan.

@@ -157,6 +157,11 @@ impl Count {
         }
     }
 
+    /// Whether a sidecar or regular container runs.
+    pub(crate) const fn has_running(&self) -> bool {
+        self.running > 0
+    }
+
     pub(crate) const fn phase(&self, terminal: bool, initialized: bool) -> Phase {
         if self.failed_init > 0 {
             return Phase::Failed;

@@ -34,6 +34,7 @@ const HOUSE: &[Room] = &[
     },
     Room { name: "holdfast-sys", floor: Some(1), strangers: &["holdfast-*", "tokio*"] },
     Room { name: "holdfast-lifecycle", floor: Some(0), strangers: IMPURE },
+    Room { name: "holdfast-actor", floor: None, strangers: &[] },
     Room { name: "holdfast-bench", floor: None, strangers: &[] },
     Room { name: "holdfast-e2e", floor: None, strangers: &[] },
     Room { name: "xtask", floor: None, strangers: &[] },

@@ -271,6 +271,7 @@ runtime_type = "io.containerd.runc.v2"
             "eventRecordQPS": 0,
             "kubeAPIQPS": 500,
             "kubeAPIBurst": 1000,
+            "logging": { "verbosity": 2 },
         });
         if let Some(config) = config.as_object_mut() {
             config.extend(self.kubelet.clone());
@@ -286,7 +287,6 @@ runtime_type = "io.containerd.runc.v2"
                 &format!("--hostname-override={name}"),
                 &format!("--root-dir={}", dir.join("kubelet").display()),
                 &format!("--node-ip={}", self.block.node(number)),
-                "--v=2",
             ],
         ))
     }

@@ -1,15 +1,56 @@
 //! Pods run on the kubelet and on Holdfast, and compared.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`pod`], [`yaml`] | pods whose containers follow scripts, and their manifests |
+//! | [`bench`], [`watch`], [`klog`] | the cluster, and everything that can be seen of its pods |
+//! | [`world`], [`reduce`] | histories: what happened, and what was published, reduced to what is compared |
+//! | [`record`], [`scenarios`], [`trace`] | `judge record`: the traces that the engine is tested with |
+//! | [`run`], [`random`], [`sides`] | `judge`: random pods, on the kubelet and on Holdfast |
+//! | [`outcome`], [`compare`], [`shrink`] | what became of them, differences, and smaller pods that differ too |
 
-use clap::Subcommand;
+mod bench;
+mod compare;
+mod klog;
+mod outcome;
+mod pod;
+mod random;
+mod record;
+mod reduce;
+mod run;
+mod scenarios;
+mod shrink;
+mod sides;
+mod trace;
+mod watch;
+mod world;
+mod yaml;
+
+use anyhow::Result;
 
 /// `cargo xtask judge …`
-#[derive(Debug, Subcommand)]
-pub enum Command {}
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Command {
+    #[command(subcommand)]
+    task: Option<Task>,
+    #[command(flatten)]
+    run: run::Args,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    /// Run the scenarios on the kubelet, and write down what happened for the tests of the engine
+    Record(record::Args),
+}
 
 /// Carries out a command.
 ///
 /// # Errors
 /// What went wrong, and where.
-pub fn run(command: Command) -> anyhow::Result<()> {
-    match command {}
+pub fn run(command: Command) -> Result<()> {
+    match command.task {
+        Some(Task::Record(args)) => record::run(&args),
+        None => run::run(&command.run),
+    }
 }

@@ -215,6 +215,7 @@ impl Lifecycle {
                     instance: Some(instance),
                 });
             }
+            self.outlived.push(id);
             self.dirty = true;
         } else {
             self.view.remove(instance);
@@ -243,6 +244,7 @@ impl Lifecycle {
         });
         self.probes.stopped(id);
         self.index.touch(id);
+        self.outlived.push(id);
         self.kill_exited(id, instance);
         self.dirty = true;
     }
@@ -309,7 +311,9 @@ impl Lifecycle {
         if self.stage == Stage::Finished {
             return;
         }
-        // At least one second, and a later request can only shorten it.
+        // At least one second, and a later request can only shorten it. That counts for what is not
+        // being stopped yet: the call to the runtime is under way with the grace period that it was
+        // made with.
         let wanted = grace.unwrap_or(self.plan.termination_grace).max(Duration::from_secs(1));
         let before = self.deletion;
         let grace = before.map_or(wanted, |g| g.min(wanted));
@@ -322,9 +326,6 @@ impl Lifecycle {
         self.out.push_back(Output::StatusChanged);
         if self.wait == Some(Wait::Volumes) {
             self.abort_sync();
-        }
-        if before.is_some() {
-            self.shorten_grace(grace);
         }
     }
 

@@ -37,14 +37,8 @@ impl Lifecycle {
 
     /// Builds the status and publishes it if it differs. `last` says that nothing runs any more.
     pub(super) fn publish(&mut self, last: bool) {
+        self.sidecar_started = false;
         let mut changed = self.refresh();
-        if last {
-            if terminate_containers(&self.plan, &mut self.status) {
-                self.recount();
-                changed = true;
-            }
-            self.index.make_all_stale();
-        }
         let now = self.decide_phase(last);
         let conditions = self.conditions(now);
         let status = &mut self.status;
@@ -71,9 +65,57 @@ impl Lifecycle {
         if changed {
             self.out.push_back(Output::StatusChanged);
         }
+        self.remove_outlived();
         if self.stage != Stage::Finished {
             for id in self.index.eager.iter() {
                 self.probes.trigger_readiness(id, self.now);
+            }
+        }
+    }
+
+    /// The end of a pod that nothing runs of any more (kubelet: `TerminatePod`): the phase is terminal,
+    /// and what was tried has an exit code. The conditions stay as they are.
+    pub(super) fn terminate(&mut self) {
+        // The status is built once more before (`SyncTerminatedPod`), without runs that were removed
+        // since.
+        self.publish(true);
+        let mut changed = terminate_containers(&mut self.status, self.was_initialized);
+        if changed {
+            self.recount();
+        }
+        if !self.decided.0.is_terminal() {
+            self.decided.0 = Phase::Failed;
+            self.status.phase = Phase::Failed;
+            changed = true;
+        }
+        if changed {
+            self.index.make_all_stale();
+            self.out.push_back(Output::StatusChanged);
+        }
+    }
+
+    /// Remembers, as the pod begins to stop, whether it got past its init containers. The kubelet asks
+    /// when it has stopped, but looks at the status of the object it was told to stop (`TerminatePod`,
+    /// `hasPodInitialized`).
+    pub(super) fn note_initialized(&mut self) {
+        self.was_initialized = has_pod_initialized(&self.plan, &self.status);
+    }
+
+    /// Whether a container has an ended run more than it will keep.
+    pub(super) fn has_outlived(&self) -> bool {
+        self.outlived.iter().any(|&id| self.view.runs(id).len() > 1)
+    }
+
+    /// Of the ended runs of a container only the newest is kept once its end has been published
+    /// (kubelet: `podContainerDeletor`, `MaxPerPodContainer` 1). So `lastState` is there again only
+    /// when the container runs again, or waits to.
+    fn remove_outlived(&mut self) {
+        for container in std::mem::take(&mut self.outlived) {
+            let ended = self.view.runs(container).iter().rev().filter(|i| i.exit().is_some());
+            for instance in ended.skip(1).map(|i| i.id).collect::<Vec<_>>() {
+                self.view.remove(instance);
+                self.index.touch(container);
+                self.out.push_back(Output::Remove { container, instance });
             }
         }
     }
@@ -112,6 +154,7 @@ impl Lifecycle {
     fn refresh_all(&mut self) -> bool {
         let sources = self.sources();
         let (mut eager, mut changed) = (ContainerSet::EMPTY, Vec::new());
+        let mut sidecar_started = false;
         let [init, regular, ephemeral] = [List::Init, List::Regular, List::Ephemeral].map(|list| {
             let old = list.of(&self.status);
             let ids = self.index.list(list).iter().enumerate();
@@ -120,11 +163,13 @@ impl Lifecycle {
                 let (new, is_eager) = sources.one(id, old, self.common);
                 eager.set(id, is_eager);
                 changed.extend((old != Some(&new)).then_some(id));
+                sidecar_started |= self.is_sidecar(id) && starts(old, &new);
                 new
             })
             .collect()
         });
         self.index.eager = eager;
+        self.sidecar_started |= sidecar_started;
         changed.into_iter().for_each(|id| self.index.make_stale(id));
         let status = &mut self.status;
         let changed = set(&mut status.init, init)
@@ -173,6 +218,8 @@ impl Lifecycle {
             list.iter().position(|s| s.name == new.name)
         };
         let Some(old) = at.map(|at| &mut list[at]).filter(|old| **old != new) else { return false };
+        let is_sidecar = self.plan.container(id).kind == Kind::Sidecar;
+        self.sidecar_started |= is_sidecar && starts(Some(old), &new);
         let (plan, features) = (&self.plan, &self.features);
         self.index.account.replace(plan, features, id, Some(old), Some(&new));
         *old = new;
@@ -223,15 +270,20 @@ impl Lifecycle {
             self.decided = (Phase::Failed, reason.clone(), Cow::Owned(message.clone()));
         } else {
             let initialized = self.has_initialized();
-            let mut now = self.index.account.count.phase(last, initialized);
+            let count = &self.index.account.count;
+            let mut now = count.phase(last, initialized);
             debug_assert_eq!(
                 now,
                 phase(&self.plan, &self.status, last, initialized, &self.features),
                 "the count of {} is wrong",
                 self.plan.name
             );
-            if last && !now.is_terminal() {
-                now = Phase::Failed;
+            // The kubelet decides on the phase before it asks its probe workers who has started, so a
+            // sidecar counts as started only if the status before said so; up to 1.34 not even then
+            // (kubelet: `generateAPIPodStatus`). It holds a pod back that is not initialized.
+            let new_sidecar = self.features.change_status_on_restart || self.sidecar_started;
+            if now == Phase::Running && !initialized && count.has_running() && new_sidecar {
+                now = Phase::Pending;
             }
             if now != before {
                 self.decided = (now, "".into(), "".into());
@@ -350,17 +402,21 @@ impl Lifecycle {
     }
 }
 
-/// Nothing runs any more: what has no exit code gets one (kubelet: `TerminatePod`).
-/// True if something did.
-fn terminate_containers(plan: &Plan, status: &mut PodStatus) -> bool {
+/// Nothing runs any more: what has no exit code gets one. True if something did.
+fn terminate_containers(status: &mut PodStatus, was_initialized: bool) -> bool {
     let mut changed = false;
-    if has_pod_initialized(plan, status) {
+    if was_initialized {
         status.regular.iter_mut().for_each(|s| changed |= give_exit_code(s));
     }
     // All but the tail of init containers that were never started; always at least the first.
     let tried = status.init.iter().rposition(has_run).map_or(1, |at| at + 1);
     status.init.iter_mut().take(tried).for_each(|s| changed |= give_exit_code(s));
     changed
+}
+
+/// Whether a container that did not count as started does now.
+fn starts(old: Option<&ContainerStatus>, new: &ContainerStatus) -> bool {
+    new.started == Some(true) && old.is_none_or(|old| old.started != Some(true))
 }
 
 /// Whether the pod ever got past its init containers (kubelet: `hasPodInitialized`).

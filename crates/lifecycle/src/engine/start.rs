@@ -17,12 +17,9 @@ use crate::view::{Instance, InstanceState};
 const KEPT_RUNS: usize = 2;
 
 impl Lifecycle {
-    /// Begins to start a container, unless a back-off forbids it.
+    /// Begins to start a container, unless a back-off forbids it. A delete does not: the kubelet does
+    /// not interrupt a sync that is under way (`SyncPod`: `context.WithoutCancel`).
     pub(super) fn start(&mut self, id: ContainerId, before: Snapshot) {
-        if self.deletion.is_some() {
-            // The kubelet cancels the context of the sync, so no call to the runtime succeeds.
-            return;
-        }
         let now = self.now;
         let c = self.plan.container(id);
         let per = &mut self.per[id.index()];
@@ -67,9 +64,6 @@ impl Lifecycle {
         }
         self.wait = None;
         self.per[id.index()].pull.reset();
-        if self.deletion.is_some() {
-            return;
-        }
         self.create(id, count, image_id);
     }
 

@@ -142,28 +142,6 @@ impl Lifecycle {
         self.settle();
     }
 
-    /// Someone asked for a shorter deletion: what waits, waits less; what was signalled is told the
-    /// new time to SIGKILL.
-    pub(super) fn shorten_grace(&mut self, grace: Duration) {
-        let grace = whole(grace);
-        let end = self.now + Duration::from_secs(grace);
-        for at in self.stopping.places().collect::<Vec<_>>() {
-            let s = self.stopping.get(at);
-            if s.grace <= grace {
-                continue;
-            }
-            if s.state == StopState::Signalled {
-                self.out.push_back(Output::Stop {
-                    container: s.container,
-                    instance: s.instance,
-                    grace: Duration::from_secs(grace.max(MIN_STOP_GRACE)),
-                });
-            }
-            self.stopping.change(at, |s| (s.grace, s.state) = (grace, s.state.shorten(end)));
-        }
-        self.settle();
-    }
-
     /// Grace periods that are over.
     pub(super) fn stop_timers(&mut self) {
         if self.stopping.deadline().is_some_and(|at| at <= self.now) {

@@ -49,6 +49,7 @@ impl Lifecycle {
     /// `SyncTerminatedPod`).
     fn begin_termination(&mut self) {
         self.stage = Stage::Terminating;
+        self.note_initialized();
         self.retry = None;
         self.relist = None;
         self.probes.stop_liveness_and_startup(&self.plan);
@@ -60,6 +61,7 @@ impl Lifecycle {
             Step::StopSandbox,
             Step::StopProbing,
             Step::PublishLast,
+            Step::Terminate,
             Step::Finish,
         ]);
     }
@@ -67,11 +69,14 @@ impl Lifecycle {
     fn carry_out(&mut self, step: Step) {
         match step {
             Step::Publish => {
+                let outlived = self.has_outlived();
                 self.publish(false);
                 if self.stage == Stage::Syncing && self.decided.0.is_terminal() {
                     self.begin_termination();
-                    // Published just now.
-                    self.steps.pop_front();
+                    if !outlived {
+                        // Published just now, and nothing has changed since.
+                        self.steps.pop_front();
+                    }
                 }
             }
             Step::Volumes => {
@@ -128,6 +133,7 @@ impl Lifecycle {
                 self.index.make_all_stale();
             }
             Step::PublishLast => self.publish(true),
+            Step::Terminate => self.terminate(),
             Step::Finish => {
                 self.stage = Stage::Finished;
                 self.out.push_back(Output::Finished);

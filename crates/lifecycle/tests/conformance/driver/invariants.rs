@@ -19,6 +19,7 @@ pub(super) struct Invariants {
     loose: bool,
     phase: Phase,
     initialized: bool,
+    started_late: BTreeSet<ContainerId>,
     restarts: BTreeMap<String, u32>,
     sandbox_lost: bool,
     finished: bool,
@@ -62,20 +63,16 @@ impl Invariants {
         match output {
             Output::Start { container, .. } => {
                 let name = &plan.container(*container).name;
-                if deleted {
-                    return Err(format!("{name} is started although the pod is deleted"));
+                // A sync that is under way goes on (`SyncPod`: `context.WithoutCancel`; kubelet-traces/
+                // delete-in-post-start, delete-in-liveness-kill), and there is no other.
+                if deleted && !self.started_late.insert(*container) {
+                    return Err(format!("{name} is started twice although the pod is deleted"));
                 }
                 if self.phase.is_terminal() {
                     return Err(format!("{name} is started although the pod is {:?}", self.phase));
                 }
                 self.in_order(plan, *container)?;
                 self.started.insert(*container);
-            }
-            Output::Pull { container } if deleted => {
-                return Err(format!(
-                    "{} is pulled although the pod is deleted",
-                    plan.container(*container).name
-                ));
             }
             Output::Remove { .. } => self.loose = true,
             Output::Finished => {

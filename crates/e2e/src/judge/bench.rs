@@ -1,0 +1,179 @@
+//! The cluster that pods are run on, and what is built for it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::pod::{IMAGE, NAMESPACE};
+use crate::cluster::api::Client;
+use crate::cluster::{self, Cluster};
+use crate::image::{Image, Node};
+
+/// How often it is tried to create a pod while the namespace is new and has no service account yet.
+const TRIES: usize = 50;
+
+/// A cluster that is up, with the image of the actor on its node.
+pub(super) struct Bench {
+    cluster: Cluster,
+    runtime: Runtime,
+    client: Client,
+    /// The archive with the image of the actor.
+    pub(super) image: PathBuf,
+}
+
+impl Bench {
+    /// The judge's own cluster, brought up if it is not: its kubelet says more than others'.
+    pub(super) fn up() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Prober and hooks say what they did at level 3, and when at 4.
+        let logging = json!({ "logging": { "verbosity": 4 } });
+        let options = cluster::Options {
+            kubelet: logging.as_object().cloned().unwrap_or_default(),
+            ..cluster::Options::default()
+        };
+        let dir = crate::workspace().join("target/cluster/judge");
+        let cluster = runtime.block_on(Cluster::up(&dir, &options))?;
+        let client = cluster.client()?;
+        let image = image()?;
+        runtime.block_on(cluster.load(&image))?;
+        let bench = Self { cluster, runtime, client, image };
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
+        });
+        match bench.runtime.block_on(bench.client.create(&namespace)) {
+            Err(e) if !e.is_conflict() => return Err(e.into()),
+            _ => {}
+        }
+        Ok(bench)
+    }
+
+    /// `kubectl`, in the namespace of the judge.
+    pub(super) fn kubectl(&self, args: &[&str]) -> Result<Command> {
+        let mut command = self.cluster.kubectl()?;
+        command.args(["--namespace", NAMESPACE]).args(args);
+        Ok(command)
+    }
+
+    /// containerd's own client.
+    pub(super) fn ctr(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.containerd()?).args(["-n", "k8s.io"]).args(args);
+        Ok(command)
+    }
+
+    /// The socket of the node's containerd.
+    pub(super) fn containerd(&self) -> Result<PathBuf> {
+        Ok(self.cluster.node(1)?.containerd())
+    }
+
+    pub(super) fn kubelet_log(&self) -> PathBuf {
+        self.cluster.layout().log("node-1", "kubelet")
+    }
+
+    /// A connection of its own, for a thread that watches.
+    pub(super) fn client(&self) -> Result<Client> {
+        self.cluster.client()
+    }
+
+    /// The path of the pods of the judge.
+    pub(super) fn pods() -> String {
+        format!("/api/v1/namespaces/{NAMESPACE}/pods")
+    }
+
+    /// Creates a pod.
+    pub(super) fn create(&self, pod: &Value) -> Result<()> {
+        let mut tries = 0;
+        loop {
+            match self.runtime.block_on(self.client.create(pod)) {
+                Ok(_) => return Ok(()),
+                Err(e) if tries < TRIES && e.to_string().contains("serviceaccount") => {
+                    // Nothing tells when the controller has made it that would be worth a watch.
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    tries += 1;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Deletes a pod without waiting for it to go. One that is gone already is fine.
+    pub(super) fn delete(&self, pod: &str, grace: Option<u64>) -> Result<()> {
+        let path = format!("{}/{pod}", Self::pods());
+        let grace = grace.map(u32::try_from).transpose()?;
+        match self.runtime.block_on(self.client.delete(&path, grace)) {
+            Err(e) if !e.is_not_found() => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// SIGKILL to processes of the runtime, all at the same moment.
+    pub(super) fn kill_tasks(&self, ids: &[String]) -> Result<()> {
+        let kill = |id: &String| {
+            let mut command = self.ctr(&["tasks", "kill", "--signal", "SIGKILL", id])?;
+            command.stdout(Stdio::null()).spawn().context("cannot run ctr")
+        };
+        let children: Vec<Child> = ids.iter().map(kill).collect::<Result<_>>()?;
+        for mut child in children {
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Kills the kubelet and starts it again.
+    pub(super) fn restart_kubelet(&self) -> Result<()> {
+        self.runtime.block_on(async {
+            let node = self.cluster.node(1)?;
+            node.signal("kubelet", 9).await?;
+            node.ended("kubelet").await?;
+            node.start("kubelet").await
+        })
+    }
+
+    /// The version of Kubernetes, such as `1.35.4`.
+    pub(super) fn version(&self) -> &str {
+        self.cluster.kubernetes()
+    }
+
+    /// A new directory that is shared with the containers of a pod.
+    pub(super) fn shared(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.cluster.layout().dir().join("shared").join(name);
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        }
+        std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        Ok(dir)
+    }
+}
+
+/// The archive with the image of the actor, written anew.
+fn image() -> Result<PathBuf> {
+    let actor = build("holdfast-actor", "holdfast-actor")?;
+    let mut image = Image::new(IMAGE).with("actor", Node::File(actor));
+    image.entrypoint = vec!["/actor".into()];
+    let dir = crate::cache().join("images");
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let archive = dir.join("actor.tar");
+    image.write(&archive)?;
+    Ok(archive)
+}
+
+/// Builds a program of the workspace as this one was built, and returns its path.
+pub(super) fn build(package: &str, program: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe().context("cannot find this program")?;
+    let dir = here.parent().map(Path::to_path_buf).unwrap_or_default();
+    let release = dir.file_name().is_some_and(|name| name == "release");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--package", package, "--bin", program])
+        .args(release.then_some("--release"))
+        .current_dir(crate::workspace())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("{package} does not build");
+    }
+    Ok(dir.join(program))
+}

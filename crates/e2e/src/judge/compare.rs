@@ -1,0 +1,230 @@
+//! Two sides of a pod, held against each other.
+//!
+//! The kubelet publishes what it finds once a second; others publish everything. So what the kubelet
+//! published must be, in its order, among what the other did, and what lasted there must not be
+//! missing here. The whole state changes at many places at once, and which of two things that have
+//! nothing to do with each other is first is chance: so this is asked of each place by itself (phase,
+//! each condition, each container). The last state is compared as a whole. Starts and stops must be
+//! the same ones, and whatever was clearly before another on one side must not be clearly after it on
+//! the other.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::outcome::{Outcome, State};
+use super::watch::Nanos;
+
+const SECOND: Nanos = 1_000_000_000;
+/// Something that lasts longer than this is published by a kubelet.
+const LASTING: Nanos = 4 * SECOND;
+/// Two moments that are closer than this have no order.
+const CLEARLY: Nanos = 800_000_000;
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// Where: `phase`, `condition Ready`, `app-0`, `end`, `starts`, `stops`.
+    pub(super) place: String,
+    /// What the kubelet had.
+    pub(super) kubelet: String,
+    /// What the other had.
+    pub(super) other: String,
+}
+
+/// What is different.
+pub(super) fn compare(kubelet: &Outcome, other: &Outcome) -> Vec<Difference> {
+    let mut all: Vec<Difference> = end(kubelet, other).into_iter().collect();
+    let (mut mine, mut theirs) = (places(&kubelet.states), places(&other.states));
+    let names: Vec<String> = mine.keys().chain(theirs.keys()).cloned().collect();
+    for place in names {
+        let (Some(mine), Some(theirs)) = (mine.remove(&place), theirs.remove(&place)) else {
+            continue;
+        };
+        if let Some((kubelet, other)) = sequence(&mine, &theirs) {
+            all.push(Difference { place, kubelet, other });
+        }
+    }
+    for (place, what) in [("starts", "start"), ("stops", "term")] {
+        if let Some((kubelet, other)) = order(&kubelet.moments(what), &other.moments(what)) {
+            all.push(Difference { place: place.to_owned(), kubelet, other });
+        }
+    }
+    all
+}
+
+/// The last state.
+fn end(kubelet: &Outcome, other: &Outcome) -> Option<Difference> {
+    let last = |o: &Outcome| {
+        let lines = o.states.last().map(|s| s.lines.clone()).unwrap_or_default();
+        lines.into_iter().map(|l| without_old_run(&l)).collect::<Vec<String>>()
+    };
+    let (mine, theirs) = (last(kubelet), last(other));
+    let only = |a: &[String], b: &[String]| {
+        a.iter().filter(|l| !b.contains(l)).cloned().collect::<Vec<_>>().join("\n")
+    };
+    (mine != theirs).then(|| Difference {
+        place: "end".to_owned(),
+        kubelet: only(&mine, &theirs),
+        other: only(&theirs, &mine),
+    })
+}
+
+/// The line of an ended container without its `lastState`: the run before is removed a moment after
+/// the end of the last one, and that may be too late for the kubelet's last status.
+fn without_old_run(line: &str) -> String {
+    match line.split_once(" last ") {
+        Some((start, _)) if start.contains(" exited ") => start.to_owned(),
+        _ => line.to_owned(),
+    }
+}
+
+/// A value, and for how long it was there.
+type Values = Vec<(String, Nanos)>;
+
+/// The values of each place, in order, each only when it changes.
+fn places(states: &[State]) -> BTreeMap<String, Values> {
+    let mut all: BTreeMap<String, Values> = BTreeMap::new();
+    for (at, state) in states.iter().enumerate() {
+        // The last one stays.
+        let lasted = states.get(at + 1).map_or(Nanos::MAX / 2, |next| next.at - state.at);
+        for line in &state.lines {
+            for (place, value) in split(line) {
+                let values = all.entry(place).or_default();
+                match values.last_mut() {
+                    Some((last, time)) if *last == value => *time = time.saturating_add(lasted),
+                    _ => values.push((value, lasted)),
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The places that a line speaks of, and what it says.
+fn split(line: &str) -> Vec<(String, String)> {
+    let mut words = line.split(' ');
+    let first = words.next().unwrap_or_default();
+    match first {
+        "phase" | "reason" => vec![(first.to_owned(), line.to_owned())],
+        "condition" => {
+            // Messages list containers, and which of two is ready first is chance.
+            let kind = words.next().unwrap_or_default();
+            let text = line.split('"').next().unwrap_or_default().trim_end();
+            vec![(format!("condition {kind}"), text.to_owned())]
+        }
+        name => {
+            // `ready` and `started` change by themselves.
+            let line = without_old_run(line);
+            let has = |word: &str| line.split(" last ").next().is_some_and(|l| l.contains(word));
+            let plain = line.replacen(" ready", "", 1).replacen(" started", "", 1);
+            vec![
+                (name.to_owned(), plain),
+                (format!("{name} ready"), has(" ready").to_string()),
+                (format!("{name} started"), has(" started").to_string()),
+            ]
+        }
+    }
+}
+
+/// Whether the kubelet's values are among the other's, and the other's lasting ones among the
+/// kubelet's; both as text if not.
+fn sequence(kubelet: &Values, other: &Values) -> Option<(String, String)> {
+    let mut next = 0;
+    let mut seen = vec![false; other.len()];
+    let mut good = true;
+    for (value, _) in kubelet {
+        match other[next..].iter().position(|(v, _)| v == value) {
+            Some(at) => {
+                next += at;
+                seen[next] = true;
+            }
+            None => good = false,
+        }
+    }
+    good &= other.iter().zip(&seen).all(|((_, lasted), seen)| *seen || *lasted <= LASTING);
+    let text = |values: &Values| {
+        let one = |(value, lasted): &(String, Nanos)| match *lasted {
+            lasted if lasted > Nanos::MAX / 4 => value.clone(),
+            lasted => format!("{value}  ({:.1} s)", lasted as f64 / SECOND as f64),
+        };
+        values.iter().map(one).collect::<Vec<_>>().join("\n")
+    };
+    (!good).then(|| (text(kubelet), text(other)))
+}
+
+/// Whether the same things happened, and in the same order; both as text if not.
+fn order(kubelet: &[(String, Nanos)], other: &[(String, Nanos)]) -> Option<(String, String)> {
+    let at = |list: &[(String, Nanos)], name: &str| {
+        list.iter().find(|(n, _)| n == name).map(|&(_, at)| at)
+    };
+    let same =
+        kubelet.len() == other.len() && kubelet.iter().all(|(name, _)| at(other, name).is_some());
+    let turned = |(a, at_a): &(String, Nanos), (b, at_b): &(String, Nanos)| {
+        let theirs = at(other, a).zip(at(other, b));
+        *at_a + CLEARLY < *at_b && theirs.is_some_and(|(a, b)| b + CLEARLY < a)
+    };
+    let turned = kubelet.iter().any(|a| kubelet.iter().any(|b| turned(a, b)));
+    let text = |list: &[(String, Nanos)]| {
+        let start = list.first().map_or(0, |&(_, at)| at);
+        let one = |(name, at): &(String, Nanos)| {
+            format!("{name}  (+{:.1} s)", (at - start) as f64 / SECOND as f64)
+        };
+        list.iter().map(one).collect::<Vec<_>>().join("\n")
+    };
+    (!same || turned).then(|| (text(kubelet), text(other)))
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}:", self.place)?;
+        writeln!(f, "  kubelet: {}", self.kubelet.replace('\n', "\n           "))?;
+        write!(f, "  other:   {}", self.other.replace('\n', "\n           "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(states: &[(i128, &[&str])]) -> Outcome {
+        let state = |(at, lines): &(i128, &[&str])| State {
+            at: at * SECOND,
+            lines: lines.iter().map(|l| (*l).to_owned()).collect(),
+        };
+        Outcome { states: states.iter().map(state).collect(), trace: Vec::new() }
+    }
+
+    #[test]
+    fn the_kubelet_may_pass_over_what_is_short_and_nothing_else() {
+        let all = outcome(&[
+            (0, &["phase Pending", "a waiting X restarts 0"]),
+            (5, &["phase Running", "a running restarts 0 ready started"]),
+            (6, &["phase Running", "a exited 1 Error restarts 0"]),
+            (7, &["phase Running", "a running restarts 1 ready started last exited 1 Error"]),
+            (15, &["phase Failed", "a exited 0 Completed restarts 1"]),
+        ]);
+        let sampled = outcome(&[
+            (0, &["phase Pending", "a waiting X restarts 0"]),
+            (8, &["phase Running", "a running restarts 1 ready started last exited 1 Error"]),
+            (16, &["phase Failed", "a exited 0 Completed restarts 1 last exited 1 Error"]),
+        ]);
+        assert_eq!(compare(&sampled, &all), []);
+        // What is not there at all is a difference, and so is what lasted and is missing.
+        assert!(!compare(&all, &sampled).is_empty());
+        let without = outcome(&[
+            (0, &["phase Pending", "a waiting X restarts 0"]),
+            (16, &["phase Failed", "a exited 0 Completed restarts 1"]),
+        ]);
+        let places: Vec<String> = compare(&without, &all).into_iter().map(|d| d.place).collect();
+        assert_eq!(places, ["a", "a ready", "a started", "phase"]);
+    }
+
+    #[test]
+    fn order_counts_only_if_it_is_clear() {
+        let list = |times: [(&str, i128); 2]| times.map(|(n, at)| (n.to_owned(), at * SECOND / 10));
+        let (first, close) = (list([("a", 0), ("b", 20)]), list([("b", 0), ("a", 5)]));
+        assert_eq!(order(&first, &close), None);
+        assert!(order(&first, &list([("b", 0), ("a", 20)])).is_some());
+        assert!(order(&first, &list([("b", 0), ("c", 5)])).is_some());
+    }
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask judge --seed S --count N`: random pods on all sides.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Result, bail};
+
+use super::compare::{self, Difference};
+use super::outcome::Outcome;
+use super::pod::{Pod, SLOTS};
+use super::record::in_parallel;
+use super::sides::{Side, Sides};
+use super::{random, shrink, yaml};
+
+/// Options of `judge` itself.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where the random pods come from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many pods
+    #[arg(long, default_value_t = 60)]
+    count: u64,
+    /// Begin with this pod of the seed
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many pods at a time
+    #[arg(long, default_value_t = 16)]
+    jobs: usize,
+    /// Who is held against the kubelet
+    #[arg(long, value_delimiter = ',', default_values_t = [Side::Kubelet, Side::Process])]
+    targets: Vec<Side>,
+    /// Print differences as they are, without looking for a smaller pod
+    #[arg(long)]
+    no_shrink: bool,
+    /// Print every state and trace of each side, whether they differ or not
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// What became of one pod.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Same,
+    /// The kubelet did not do the same twice.
+    Race,
+    Different(Side, Vec<Difference>),
+}
+
+/// Everything that a round needs.
+pub(super) struct Judge {
+    pub(super) sides: Sides,
+    others: Vec<Side>,
+    next_slot: AtomicU64,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let others: Vec<Side> =
+        args.targets.iter().copied().filter(|side| *side != Side::Kubelet).collect();
+    if others.is_empty() {
+        bail!("there is nobody to hold against the kubelet: --targets process,cri");
+    }
+    let judge = Judge { sides: Sides::new()?, others, next_slot: AtomicU64::new(0) };
+    let pods: Vec<Pod> =
+        (args.from..args.from + args.count).map(|n| random::pod(args.seed, n)).collect();
+    let results = Mutex::new(BTreeMap::new());
+    let begin = std::time::Instant::now();
+    in_parallel(args.jobs, &pods, |pod| {
+        let result = judge.verdict(pod, args.verbose);
+        match &result {
+            Ok(Verdict::Same) => eprintln!("{}: the same", pod.name),
+            Ok(Verdict::Race) => eprintln!("{}: a race of the kubelet's", pod.name),
+            Ok(Verdict::Different(side, found)) => {
+                let places: Vec<&str> = found.iter().map(|d| d.place.as_str()).collect();
+                eprintln!("{}: {side} differs in {}", pod.name, places.join(", "));
+            }
+            Err(e) => eprintln!("{}: {e:#}", pod.name),
+        }
+        results.lock().unwrap_or_else(|e| e.into_inner()).insert(pod.name.clone(), result);
+    });
+    let results = results.into_inner().unwrap_or_else(|e| e.into_inner());
+    let count = |f: fn(&Result<Verdict>) -> bool| results.values().filter(|r| f(r)).count();
+    let (same, races) =
+        (count(|r| matches!(r, Ok(Verdict::Same))), count(|r| matches!(r, Ok(Verdict::Race))));
+    let (different, failed) =
+        (count(|r| matches!(r, Ok(Verdict::Different(..)))), count(|r| r.is_err()));
+    let mut shown = 0;
+    for pod in &pods {
+        if let Some(Ok(Verdict::Different(side, found))) = results.get(&pod.name) {
+            let (pod, found) = if args.no_shrink || shown >= shrink::AT_MOST {
+                (pod.clone(), found.clone())
+            } else {
+                shrink::shrink(&judge, *side, pod, found, args.jobs)
+            };
+            shown += 1;
+            report(*side, &pod, &found);
+        }
+    }
+    let secs = begin.elapsed().as_secs();
+    println!(
+        "{} pods of seed {} in {secs} s: {same} the same, {races} races of the kubelet's, \
+         {different} different, {failed} failed",
+        pods.len(),
+        args.seed
+    );
+    if different + failed > 0 {
+        bail!(
+            "{different} pods went another way than on the kubelet, {failed} could not be compared"
+        );
+    }
+    Ok(())
+}
+
+/// Prints a difference: the pod, and what each side did.
+fn report(side: Side, pod: &Pod, found: &[Difference]) {
+    println!("--- # {}: {side} is not as the kubelet", pod.name);
+    print!("{}", yaml::text(&pod.manifest("/shared".as_ref(), 0)));
+    for act in &pod.acts {
+        println!("# {act}");
+    }
+    for difference in found {
+        println!("# {}", difference.to_string().replace('\n', "\n# "));
+    }
+}
+
+impl Judge {
+    /// A slot that no pod which runs has: there are more of them than pods at a time.
+    fn slot(&self) -> u16 {
+        (self.next_slot.fetch_add(1, Ordering::Relaxed) % u64::from(SLOTS - 1)) as u16
+    }
+
+    /// Runs a pod on every side at the same time, and compares.
+    pub(super) fn verdict(&self, pod: &Pod, verbose: bool) -> Result<Verdict> {
+        let slot = self.slot();
+        let (kubelet, others) = std::thread::scope(|scope| {
+            let others: Vec<_> = self
+                .others
+                .iter()
+                .map(|&side| (side, scope.spawn(move || self.sides.run(side, pod, slot))))
+                .collect();
+            let kubelet = self.sides.run(Side::Kubelet, pod, slot);
+            let join = |(side, thread): (Side, std::thread::ScopedJoinHandle<'_, _>)| {
+                (side, thread.join().unwrap_or_else(|_| bail!("panicked")))
+            };
+            (kubelet, others.into_iter().map(join).collect::<Vec<(Side, Result<Outcome>)>>())
+        });
+        let kubelet = kubelet?;
+        if verbose {
+            show("kubelet", &kubelet);
+        }
+        for (side, outcome) in others {
+            let outcome = outcome?;
+            if verbose {
+                show(&side.to_string(), &outcome);
+            }
+            let found = compare::compare(&kubelet, &outcome);
+            if found.is_empty() {
+                continue;
+            }
+            // Does the kubelet do the same twice?
+            let again = self.sides.run(Side::Kubelet, pod, slot)?;
+            let second = compare::compare(&again, &outcome);
+            if second.is_empty() || !same_places(&found, &second) {
+                return Ok(Verdict::Race);
+            }
+            return Ok(Verdict::Different(side, found));
+        }
+        Ok(Verdict::Same)
+    }
+}
+
+/// Whether something is different in both.
+pub(super) fn same_places(a: &[Difference], b: &[Difference]) -> bool {
+    a.iter().any(|a| b.iter().any(|b| a.place == b.place))
+}
+
+fn show(side: &str, outcome: &Outcome) {
+    let start = outcome.states.first().map_or(0, |s| s.at);
+    let seconds = |at: i128| (at - start) as f64 / 1e9;
+    println!("=== {side}");
+    for state in &outcome.states {
+        println!("@ {:.3}\n  {}", seconds(state.at), state.lines.join("\n  "));
+    }
+    for t in &outcome.trace {
+        println!("{:.3} {} {} {}", seconds(t.at), t.container, t.run, t.what);
+    }
+}

@@ -1,0 +1,171 @@
+//! Running a pod on each side: the kubelet, and `holdfast run` with each of its runtimes.
+
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::bench::{self, Bench};
+use super::outcome::{self, Outcome};
+use super::pod::{Act, Deed, IMAGE, Pod};
+use super::record;
+use super::watch::{Watch, now};
+use super::yaml;
+
+/// How long a pod may take in all.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// How often the containers' trace is looked at for the moment of an act.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Who runs a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub(super) enum Side {
+    /// The real kubelet
+    Kubelet,
+    /// `holdfast run --runtime process`
+    Process,
+    /// `holdfast run --runtime cri`, on the kubelet's containerd
+    Cri,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kubelet => "kubelet",
+            Self::Process => "process",
+            Self::Cri => "cri",
+        })
+    }
+}
+
+/// Everything that it takes to run pods.
+pub(super) struct Sides {
+    pub(super) bench: Bench,
+    watch: Watch,
+    holdfast: PathBuf,
+}
+
+impl Sides {
+    pub(super) fn new() -> Result<Self> {
+        let holdfast = bench::build("holdfast-cli", "holdfast")?;
+        let bench = Bench::up()?;
+        let watch = Watch::start(&bench)?;
+        Ok(Self { bench, watch, holdfast })
+    }
+
+    /// Runs a pod on a side. No two pods that run there at a time may have the same slot.
+    pub(super) fn run(&self, side: Side, pod: &Pod, slot: u16) -> Result<Outcome> {
+        let dir = self.bench.shared(&format!("{side}-{}", pod.name))?;
+        let result = match side {
+            Side::Kubelet => self.kubelet(pod, &dir, slot),
+            Side::Process | Side::Cri => self.holdfast(side, pod, &dir, slot),
+        };
+        std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        result.with_context(|| format!("{} on {side}", pod.name))
+    }
+
+    fn kubelet(&self, pod: &Pod, dir: &Path, slot: u16) -> Result<Outcome> {
+        let (sights, _) = record::on_kubelet(&self.bench, &self.watch, pod, dir, slot)?;
+        Ok(Outcome::of_kubelet(&sights, dir))
+    }
+
+    fn holdfast(&self, side: Side, pod: &Pod, dir: &Path, slot: u16) -> Result<Outcome> {
+        let manifest = dir.join("pod.yaml");
+        std::fs::write(&manifest, yaml::text(&pod.manifest(dir, slot)))?;
+        let mut command = Command::new(&self.holdfast);
+        command.arg("run").arg(&manifest).args(["--output", "jsonl"]);
+        match side {
+            Side::Cri => {
+                let socket = self.bench.containerd()?;
+                let endpoint = format!("unix://{}", socket.display());
+                command.args(["--runtime", "cri", "--endpoint", &endpoint]);
+            }
+            Side::Process | Side::Kubelet => {
+                let image = format!("{IMAGE}=archive:{}", self.bench.image.display());
+                command.args(["--image", &image]);
+            }
+        }
+        command.arg("--state-dir").arg(dir.join("state"));
+        for act in pod.acts.iter().filter(|a| a.what == Deed::LoseSandbox) {
+            let since = act.since.as_ref().map(|(name, _)| format!("{name}+")).unwrap_or_default();
+            command.arg("--fault").arg(format!("sandbox-lost@{since}{}ms", act.millis));
+        }
+        let log = std::fs::File::create(dir.join("stderr"))?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.holdfast.display()))?;
+        let out = child.stdout.take().context("a child without its stdout")?;
+        let (send, lines) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if send.send((now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
+        let played = play(&mut child, pod, dir);
+        if played.is_err() {
+            let _ = child.kill();
+        }
+        let status = child.wait()?;
+        let _ = reader.join();
+        let stderr = || std::fs::read_to_string(dir.join("stderr")).unwrap_or_default();
+        played.with_context(stderr)?;
+        if status.code() == Some(2) || status.signal().is_some() {
+            bail!("holdfast run ended with {status}:\n{}", stderr());
+        }
+        let mut outcome = Outcome { states: Vec::new(), trace: outcome::trace(dir) };
+        for (at, line) in lines.try_iter() {
+            let mut event: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+            let object = event["object"].take();
+            if object["kind"] == "Pod" {
+                outcome.push(at, &object);
+            }
+        }
+        if outcome.states.is_empty() {
+            bail!("holdfast run printed nothing about the pod:\n{}", stderr());
+        }
+        Ok(outcome)
+    }
+}
+
+/// Does to the pod of a `holdfast run` what is to be done, until it ends.
+fn play(child: &mut Child, pod: &Pod, dir: &Path) -> Result<()> {
+    let begin = Instant::now();
+    let start = now();
+    let mut acts = pod.acts.iter().filter(|a| matches!(a.what, Deed::Delete(_))).peekable();
+    while child.try_wait()?.is_none() {
+        if begin.elapsed() > PATIENCE {
+            bail!("the pod is not over after {} s", PATIENCE.as_secs());
+        }
+        if acts.next_if(|act| is_due(act, start, dir)).is_some() {
+            // As a delete does, with the pod's own grace period.
+            kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn is_due(act: &Act, start: i128, dir: &Path) -> bool {
+    let since = match &act.since {
+        None => Some(start),
+        Some((name, run)) => outcome::trace(dir)
+            .iter()
+            .find(|t| t.container == *name && t.run == *run && t.what == "start")
+            .map(|t| t.at),
+    };
+    since.is_some_and(|at| now() >= at + i128::from(act.millis) * 1_000_000)
+}
