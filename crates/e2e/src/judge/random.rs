@@ -339,7 +339,7 @@ impl Plot {
     fn stuck(&self) -> Option<Option<String>> {
         let mut last = None;
         for c in &self.pod.containers {
-            let starts = matches!(c.fault, None);
+            let starts = c.fault.is_none();
             let holds = match c.kind {
                 Kind::Init => {
                     !starts || c.runs.iter().all(|r| !r.iter().any(|s| s.starts_with("exit=0")))

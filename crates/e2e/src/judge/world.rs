@@ -207,10 +207,10 @@ impl Builder<'_> {
         let container = field("containerName");
         let run = self.runs.get(&container).map_or(0, |n| n - 1);
         match log.message.as_str() {
-            "All volumes are attached and mounted for pod" => {
-                if !self.history.world.iter().any(|(_, l)| l == "mounted") {
-                    self.say(at, "mounted".to_owned());
-                }
+            "All volumes are attached and mounted for pod"
+                if !self.history.world.iter().any(|(_, l)| l == "mounted") =>
+            {
+                self.say(at, "mounted".to_owned());
             }
             "Determined the ip for pod after sandbox changed" => {
                 let ips = field("IPs");
@@ -249,10 +249,8 @@ impl Builder<'_> {
             }
             "Unhandled Error" => self.start_failed(at, &field("err")),
             // The second one says that the object is gone.
-            "SyncLoop DELETE" => {
-                if !std::mem::replace(&mut self.deleted, true) && self.grace > 0 {
-                    self.say(at, format!("delete {}", self.grace));
-                }
+            "SyncLoop DELETE" if !std::mem::replace(&mut self.deleted, true) && self.grace > 0 => {
+                self.say(at, format!("delete {}", self.grace));
             }
             _ => {}
         }

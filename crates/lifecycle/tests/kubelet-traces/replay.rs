@@ -456,13 +456,12 @@ impl Replay<'_> {
                 let result = result.clone();
                 self.tell(Input::HookDone { instance, hook: *hook, result });
             }
-            Fact::Stop { name, grace, .. } => {
+            Fact::Stop { name, grace, .. }
                 // Both count whole seconds, from moments that are up to a second apart.
-                if open.grace.abs_diff(*grace) > 1 {
+                if open.grace.abs_diff(*grace) > 1 => {
                     let mine = open.grace;
                     self.fault(format!("stop {name}: grace {mine} s, the kubelet's {grace} s"));
                 }
-            }
             _ => {}
         }
     }
