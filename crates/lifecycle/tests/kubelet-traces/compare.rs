@@ -7,15 +7,16 @@
 use std::fmt;
 use std::time::Duration;
 
-use holdfast_lifecycle::Time;
+use holdfast_lifecycle::plan::Kind;
+use holdfast_lifecycle::{Plan, RestartPolicy, Time};
 
 use crate::replay::Published;
 use crate::trace::{State, seconds};
 
 /// A state of the engine's that lasts longer than this is one that the kubelet must have published.
-const LASTING: Duration = Duration::from_millis(3500);
+const LASTING: Duration = Duration::from_millis(2500);
 /// How long after the engine has gone on the kubelet may still publish a state.
-const BEHIND: Duration = Duration::from_secs(4);
+const BEHIND: Duration = Duration::from_millis(2500);
 
 /// What needed slack, over all traces.
 #[derive(Default)]
@@ -29,12 +30,20 @@ pub(crate) struct Slack {
     /// The run before the last was still in the kubelet's last status (`lastState`): it is removed a
     /// moment after the end of the last one, and that may be too late.
     outlived: usize,
+    /// The kubelet refused to publish that an init container that had ended well runs again, in a new
+    /// sandbox (`checkContainerStateTransition`: "illegal transition"). The engine says so.
+    illegal: usize,
     /// The engine's states that were too short to be published.
     passed_over: usize,
 }
 
 /// Compares; what is wrong.
-pub(crate) fn states(kubelet: &[State], engine: &[Published], slack: &mut Slack) -> Vec<String> {
+pub(crate) fn states(
+    plan: &Plan,
+    kubelet: &[State],
+    engine: &[Published],
+    slack: &mut Slack,
+) -> Vec<String> {
     let mut faults = Vec::new();
     let mut next = 0;
     let mut seen = vec![false; engine.len()];
@@ -69,6 +78,12 @@ pub(crate) fn states(kubelet: &[State], engine: &[Published], slack: &mut Slack)
             slack.passed_over += 1;
             continue;
         }
+        let until = state.at + lasted.min(BEHIND);
+        let before = kubelet.iter().rev().find(|k| k.at <= until);
+        if before.is_some_and(|k| is_illegal(plan, k, state)) {
+            slack.illegal += 1;
+            continue;
+        }
         let is_last = at + 1 == engine.len();
         if is_last
             && kubelet.last().is_some_and(|k| without_last(&k.lines) == without_last(&state.lines))
@@ -90,6 +105,20 @@ impl Published {
     fn is(&self, state: &State) -> bool {
         self.lines == state.lines || self.unrefused.contains(&state.lines)
     }
+}
+
+/// Whether the kubelet takes a step from one state to the other for an error of its own, and keeps
+/// quiet: an init container that had ended well has not ended.
+fn is_illegal(plan: &Plan, before: &State, after: &Published) -> bool {
+    plan.restart_policy == RestartPolicy::OnFailure
+        && plan.containers.iter().filter(|c| c.kind == Kind::Init).any(|c| {
+            let line = |lines: &[String]| {
+                let mut rest = lines.iter().filter_map(|l| l.strip_prefix(&*c.name));
+                rest.find(|l| l.starts_with(' ')).map(str::to_owned).unwrap_or_default()
+            };
+            line(&before.lines).starts_with(" exited 0 ")
+                && !line(&after.lines).starts_with(" exited ")
+        })
 }
 
 /// The lines without `lastState`.
@@ -138,8 +167,13 @@ impl fmt::Display for Slack {
         write!(
             f,
             "{} states of the kubelet's, {} of them between two syncs, {} before a refusal, {} with a run \
-             that should have gone; {} of the engine's were passed over",
-            self.states, self.between_syncs, self.unrefused, self.outlived, self.passed_over
+             that should have gone; {} of the engine's were passed over, {} as an illegal step",
+            self.states,
+            self.between_syncs,
+            self.unrefused,
+            self.outlived,
+            self.passed_over,
+            self.illegal
         )
     }
 }

@@ -9,6 +9,7 @@
 mod compare;
 mod reduce;
 mod replay;
+mod spoil;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -46,12 +47,16 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f));
-    let (mut total, mut failed, mut slack) = (0, 0, Slack::default());
+    let (mut total, mut failed, mut slack, mut spoilt) = (0, 0, Slack::default(), 0);
     for (name, path) in files.iter().filter(|(name, _)| wanted(name)) {
         total += 1;
-        let faults = match check(path, verbose, &mut slack) {
-            Ok(faults) => faults,
-            Err(e) => vec![e],
+        let faults = match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let mut faults = check(&text, verbose, &mut slack);
+                faults.extend(unnoticed(&text, &mut spoilt));
+                faults
+            }
+            Err(e) => vec![format!("{}: {e}", path.display())],
         };
         if !faults.is_empty() {
             failed += 1;
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{slack}");
+    println!("{slack}; {spoilt} spoilt traces were found out");
     println!("{} of {total} traces", total - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -80,10 +85,15 @@ fn files() -> Result<Vec<(String, PathBuf)>, String> {
 }
 
 /// Replays one trace; what is wrong.
-fn check(path: &Path, verbose: bool, slack: &mut Slack) -> Result<Vec<String>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let trace = trace::Trace::parse(&text)?;
-    let replayed = replay::run(&trace)?;
+fn check(text: &str, verbose: bool, slack: &mut Slack) -> Vec<String> {
+    let trace = match trace::Trace::parse(text) {
+        Ok(trace) => trace,
+        Err(e) => return vec![e],
+    };
+    let replayed = match replay::run(&trace) {
+        Ok(replayed) => replayed,
+        Err(e) => return vec![e],
+    };
     if verbose {
         for line in &replayed.log {
             println!("  {line}");
@@ -93,6 +103,14 @@ fn check(path: &Path, verbose: bool, slack: &mut Slack) -> Result<Vec<String>, S
         }
     }
     let mut faults = replayed.faults;
-    faults.extend(compare::states(&trace.states, &replayed.states, slack));
-    Ok(faults)
+    faults.extend(compare::states(&trace.plan, &trace.states, &replayed.states, slack));
+    faults
+}
+
+/// Spoils the trace in every way and replays that; what would not have been noticed.
+fn unnoticed(text: &str, count: &mut usize) -> Vec<String> {
+    let all = spoil::all(text);
+    *count += all.len();
+    let good = all.iter().filter(|s| check(&s.text, false, &mut Slack::default()).is_empty());
+    good.map(|s| format!("not noticed: {}", s.how)).collect()
 }

@@ -21,7 +21,7 @@ use crate::trace::{Fact, Trace, epoch, seconds};
 
 /// How much later than the engine the kubelet may do something: a relist (1 s), the sync, and on a
 /// busy machine the runtime's calls before it.
-const LATE: Duration = Duration::from_secs(4);
+const LATE: Duration = Duration::from_millis(2500);
 /// How much earlier than the engine the kubelet may do something: the clocks of the parts that a trace
 /// is put together from (containerd's events, the kubelet's log, the API server's watch).
 const EARLY: Duration = Duration::from_millis(150);
