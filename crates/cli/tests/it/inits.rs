@@ -58,7 +58,8 @@ fn on_failure_retries_too() {
     let init = &status["initContainerStatuses"][0];
     assert_eq!(init["restartCount"], 1);
     assert_eq!(init["state"]["terminated"]["exitCode"], 0);
-    assert_eq!(init["lastState"]["terminated"]["exitCode"], 3);
+    // Of the ended runs the kubelet keeps the newest (trace `init-retries-on-failure`).
+    assert!(init["lastState"]["terminated"].is_null(), "{init}");
     assert_eq!(status["phase"], "Succeeded");
 }
 

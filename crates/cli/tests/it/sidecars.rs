@@ -125,11 +125,15 @@ fn a_liveness_probe_restarts_it_alone() {
 fn a_killed_sidecar_comes_back() {
     let app = c("app", "while [ $(grep -c 's up' /log/log) -lt 2 ]; do sleep 0.05; done");
     let done = Run::of(&[pod("kill", "Never", vec![sidecar("s")], vec![app])])
-        .args("--fault kill:s@400ms -o json")
+        .args("--fault kill:s@400ms -o jsonl")
         .done()
         .code(0);
     assert_eq!(done.log(), ["s up", "s up", "s down"], "{done:#?}");
-    let s = &done.json()["items"][0]["status"]["initContainerStatuses"][0];
-    assert_eq!(s["restartCount"], 1);
-    assert_eq!(s["lastState"]["terminated"]["exitCode"], 137);
+    let again = |event: &serde_json::Value| {
+        let s = &event["object"]["status"]["initContainerStatuses"][0];
+        s["restartCount"] == 1
+            && s["state"]["running"].is_object()
+            && s["lastState"]["terminated"]["exitCode"] == 137
+    };
+    assert!(done.events().iter().any(again), "{done:#?}");
 }
