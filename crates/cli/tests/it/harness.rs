@@ -54,7 +54,10 @@ macro_rules! tests {
     };
 }
 
+/// Most tests wait most of the time.
 const AT_ONCE: usize = 10;
+/// In the virtual machine waiting takes no time, and what runs is slow and shares one processor.
+const AT_ONCE_IN_VM: usize = 2;
 /// A test that takes longer is slow, and said to be.
 const SLOW: Duration = Duration::from_secs(8);
 
@@ -68,10 +71,15 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Whether this is the virtual machine of `cargo xtask vm`.
+fn in_vm() -> bool {
+    std::env::var_os("HOLDFAST_VM").is_some()
+}
+
 /// Why limits cannot be tested here, if they cannot.
 fn no_controllers() -> Option<&'static str> {
     // There it is what the machine is for.
-    if std::env::var_os("HOLDFAST_VM").is_some() {
+    if in_vm() {
         return None;
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -105,7 +113,8 @@ pub fn main(tests: &[Test]) -> ExitCode {
     let wanted =
         |test: &&Test| filters.is_empty() || filters.iter().any(|f| test.name.contains(f.as_str()));
     let queue: VecDeque<Test> = tests.iter().filter(wanted).copied().collect();
-    println!("\nrunning {} tests, {AT_ONCE} at once", queue.len());
+    let at_once = if in_vm() { AT_ONCE_IN_VM } else { AT_ONCE };
+    println!("\nrunning {} tests, {at_once} at once", queue.len());
     std::panic::set_hook(Box::new(|info| {
         PANIC.with_borrow_mut(|p| p.push_str(&info.to_string()));
     }));
@@ -113,7 +122,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
     let counts = Mutex::new((0, 0));
     let begin = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..at_once {
             scope.spawn(|| {
                 loop {
                     let Some(test) = queue.lock().unwrap().pop_front() else { return };

@@ -37,7 +37,11 @@ const SECOND_TIME: &str = "say $NAME; test -e /log/tried || { : > /log/tried; ex
 fn a_failed_init_is_retried() {
     let init = c("i", SECOND_TIME);
     let next = c("next", "say next");
-    let done = Run::of(&[pod("retry", "Always", vec![init, next], vec![server("app")])])
+    // Ready when it listens to SIGTERM, which is not the moment it is started.
+    let app = server("app").with(json!({
+        "readinessProbe": { "exec": { "command": ["grep", "-q", "up", "/log/log"] }, "periodSeconds": 1 },
+    }));
+    let done = Run::of(&[pod("retry", "Always", vec![init, next], vec![app])])
         .args("--for condition=Ready")
         .done()
         .code(0);

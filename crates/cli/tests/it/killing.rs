@@ -105,6 +105,7 @@ fn mounts(word: &str) -> Vec<String> {
 }
 
 fn many(isolation: &str, times: u32) {
+    let whole = time_to_start(isolation).max(Duration::from_millis(300)) * 2;
     let counter = AtomicU32::new(0);
     let busy_ones = AtomicU32::new(0);
     std::thread::scope(|scope| {
@@ -116,7 +117,7 @@ fn many(isolation: &str, times: u32) {
                         return;
                     }
                     // Instants over the whole of the start, and some of the time after it.
-                    let delay = Duration::from_micros(u64::from(i) * 7919 % 600 * 1000);
+                    let delay = whole * (i * 7919 % 600) / 600;
                     if once(isolation, delay) {
                         busy_ones.fetch_add(1, Ordering::Relaxed);
                     }
@@ -126,6 +127,25 @@ fn many(isolation: &str, times: u32) {
     });
     let busy_ones = busy_ones.into_inner();
     assert!(busy_ones > times / 4, "only {busy_ones} of {times} had processes to leave behind");
+}
+
+/// How long it takes until the last container of the run is there.
+fn time_to_start(isolation: &str) -> Duration {
+    let mark = mark();
+    let run = run(&mark, isolation);
+    let mut command = run.command();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    // Two sidecars and two containers, with three processes each that are called so.
+    let sleeping = || processes(&mark).iter().filter(|p| p.contains(": sleep ")).count();
+    while sleeping() < 12 && start.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let took = start.elapsed();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    gone("processes", || processes(&mark));
+    took
 }
 
 /// Starts a run, kills it after a while; whether it had containers by then.

@@ -40,6 +40,8 @@ macro_rules! tests {
 
 const ONE: &str = "--holdfast-one-test";
 const AT_ONCE: usize = 6;
+/// In the virtual machine of `cargo xtask vm` waiting takes no time, and there is one slow processor.
+const AT_ONCE_IN_VM: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn short(name: &str) -> &str {
@@ -91,8 +93,9 @@ pub fn main(tests: &[Test]) -> ExitCode {
     let total = queue.len();
     let queue = Mutex::new(queue);
     let failed = Mutex::new(Vec::new());
+    let in_vm = std::env::var_os("HOLDFAST_VM").is_some();
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..if in_vm { AT_ONCE_IN_VM } else { AT_ONCE } {
             scope.spawn(|| {
                 loop {
                     let Some(test) = queue.lock().unwrap().pop_front() else { return };

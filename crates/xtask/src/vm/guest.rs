@@ -25,13 +25,22 @@ pub(super) struct Suites {
 /// Builds them.
 pub(super) fn suites() -> Result<Suites> {
     // All of the workspace, so that it is built with the same features as by `cargo xtask test`.
-    let text = cargo(["test", "--workspace", "--no-run", "--locked", "--message-format", "json"])
-        .args(["--test", "it", "--test", "process", "--examples"])
+    let tests = cargo(["test", "--workspace", "--no-run", "--locked", "--message-format", "json"])
+        .args(["--test", "it", "--test", "process"])
         .text()
         .context("the tests for the virtual machine cannot be built")?;
+    // `cargo test` would make tests of these, too.
+    let examples = cargo(["build", "--workspace", "--locked", "--message-format", "json"])
+        .args(["--examples"])
+        .text()
+        .context("the programs of the tests for the virtual machine cannot be built")?;
     let mut programs = Vec::new();
     let (mut cli, mut process) = (None, None);
-    for message in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+    for message in tests
+        .lines()
+        .chain(examples.lines())
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+    {
         let Some(program) = message["executable"].as_str().map(PathBuf::from) else { continue };
         let manifest = message["manifest_path"].as_str().unwrap_or_default();
         let of = |krate: &str| Path::new(manifest).parent() == Some(&root().join(krate));
@@ -88,7 +97,13 @@ pub(super) fn initramfs(
         for program in &suites.programs {
             archive.file(program, 0o755, &stripped(program)?)?;
         }
-        examples(archive, &root().join("examples"))?;
+        tree(archive, &root().join("examples"))?;
+        archive.copy(&root().join("README.md"), &root().join("README.md"))?;
+        // Kept beside the repository, where there is one.
+        let corpus = root().parent().map(|parent| parent.join("shared/corpus"));
+        if let Some(corpus) = corpus.filter(|corpus| corpus.is_dir()) {
+            tree(archive, &corpus)?;
+        }
         archive.directory(root().join("crates/cli"))?;
         let modules: Vec<_> =
             kernel.modules.iter().map(|m| module_place(m).display().to_string()).collect();
@@ -186,12 +201,12 @@ fn stripped(program: &Path) -> Result<Vec<u8>> {
     content
 }
 
-/// The repository's examples, which tests run.
-fn examples(archive: &mut Archive<BufWriter<File>>, dir: &Path) -> Result<()> {
+/// A directory with all that is in it.
+fn tree(archive: &mut Archive<BufWriter<File>>, dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let path = entry?.path();
         if path.is_dir() {
-            examples(archive, &path)?;
+            tree(archive, &path)?;
         } else if path.is_file() {
             archive.copy(&path, &path)?;
         } else {
@@ -219,10 +234,12 @@ fn second(modules: &[String], script: &str, keep: bool) -> String {
     } else {
         ""
     };
+    // Who fails rather than skips does so in there, too.
+    let ci = if std::env::var_os("CI").is_some() { "CI=1" } else { "" };
     format!(
         r#"#!/bin/busybox sh
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export HOME=/root TERM=linux CI=1 HOLDFAST_VM=1 RUST_BACKTRACE=1
+export HOME=/root TERM=linux HOLDFAST_VM=1 RUST_BACKTRACE=1 {ci}
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sys /sys
 mount -t devtmpfs -o mode=755 dev /dev
