@@ -60,8 +60,17 @@ impl Lifecycle {
             }
             Input::Found { container, instance } => self.found(container, instance),
             Input::Removed { instance } => {
+                let running = self
+                    .container_of(instance)
+                    .and_then(|id| self.view.get_mut(id, instance))
+                    .is_some_and(|run| run.is_running());
                 if let Some(id) = self.view.remove(instance) {
+                    if running {
+                        self.probes.stopped(id);
+                    }
                     self.index.touch(id);
+                    // Whoever waits for its end waits for nothing.
+                    self.kill_exited(id, instance);
                     self.dirty = true;
                 }
             }

@@ -142,6 +142,15 @@ impl Lifecycle {
                 self.retry_at(at);
             }
         } else {
+            // kubelet: `EnsureImageExists`.
+            let word = match &*reason {
+                "ErrImageNeverPull" => Some("ErrImageNeverPull"),
+                "InvalidImageName" | "ImageInspectError" => Some("InspectFailed"),
+                _ => None,
+            };
+            if let Some(word) = word {
+                self.event(true, word, Some(id), message.clone());
+            }
             self.retry_at(self.now + super::SYNC_RETRY);
         }
         self.event(true, "Failed", Some(id), text);
