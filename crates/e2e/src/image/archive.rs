@@ -27,6 +27,8 @@ pub struct Image {
     pub user: String,
     /// `WorkingDir`
     pub workdir: String,
+    /// `StopSignal`
+    pub stop_signal: String,
 }
 
 /// Something in an image.
@@ -80,7 +82,12 @@ impl Image {
                 config[key] = json!(words);
             }
         }
-        for (key, word) in [("User", &self.user), ("WorkingDir", &self.workdir)] {
+        let words = [
+            ("User", &self.user),
+            ("WorkingDir", &self.workdir),
+            ("StopSignal", &self.stop_signal),
+        ];
+        for (key, word) in words {
             if !word.is_empty() {
                 config[key] = json!(word);
             }
