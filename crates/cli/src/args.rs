@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use holdfast_runtime::cri::Endpoint;
 use holdfast_runtime::driver::{Fault, parse_duration};
 
 /// Brings workloads up in the right order, and proves that it did
@@ -21,7 +22,8 @@ pub(crate) enum Command {
 
 /// Run the Pods, Jobs, CronJobs and Deployments of manifests on this machine, in the kubelet's order
 ///
-/// Containers are host processes in namespaces of their own; nothing has to be installed. One row is
+/// Containers are host processes in namespaces of their own; nothing has to be installed. With
+/// --runtime cri they are containerd's or another CRI runtime's. One row is
 /// printed for each change, as `kubectl get pods -w` prints them; on a terminal, a live table. What
 /// containers write goes to stderr with a prefix.
 ///
@@ -38,7 +40,17 @@ pub(crate) struct RunArgs {
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// What an image name stands for: `host`, a directory, an OCI layout or archive, or an executable
+    /// What runs the containers: holdfast itself, as host processes, or a CRI runtime (containerd,
+    /// CRI-O), which has images of its own and pulls what is missing
+    #[arg(long, value_enum, default_value_t = Runtime::Process)]
+    pub(crate) runtime: Runtime,
+
+    /// Where the CRI runtime listens [default: unix:///run/containerd/containerd.sock]
+    #[arg(long, value_name = "unix:///PATH")]
+    pub(crate) endpoint: Option<Endpoint>,
+
+    /// What an image name stands for: `host`, a directory, an OCI layout or archive, or an executable;
+    /// with --runtime cri the name of another image, which is pulled only if it is not there
     #[arg(long = "image", value_name = "NAME=SOURCE")]
     pub(crate) images: Vec<String>,
 
@@ -46,13 +58,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// The network of the pods: the host's, or one of their own
-    #[arg(long, value_enum, default_value_t = Network::Host)]
-    pub(crate) network: Network,
+    /// The network of the pods: the host's, or one of their own [default: host; with --runtime cri it
+    /// is the runtime's]
+    #[arg(long, value_enum)]
+    pub(crate) network: Option<Network>,
 
-    /// How containers are kept apart; `auto` takes what the machine allows
-    #[arg(long, value_enum, default_value_t = Isolation::Auto)]
-    pub(crate) isolation: Isolation,
+    /// How containers are kept apart; `auto` takes what the machine allows [default: auto]
+    #[arg(long, value_enum)]
+    pub(crate) isolation: Option<Isolation>,
 
     /// End when all pods are Ready, or when all Jobs (or pods) are Complete
     #[arg(long = "for", value_name = "CONDITION", value_enum)]
@@ -86,6 +99,14 @@ pub(crate) struct RunArgs {
     /// Where images and volumes are kept between runs
     #[arg(long, value_name = "DIR", env = "HOLDFAST_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Runtime {
+    /// Host processes in namespaces of their own
+    Process,
+    /// Containers of a CRI runtime
+    Cri,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,6 @@
 //! `holdfast run`.
 
+mod cri;
 mod report;
 
 use std::io::{IsTerminal, Read};
@@ -10,19 +11,19 @@ use anyhow::{Context, bail};
 use holdfast_lifecycle::Options;
 use holdfast_manifest::{Loaded, Object, Source, Style};
 use holdfast_runtime::clock::Clock;
-use holdfast_runtime::config::{self, Objects};
+use holdfast_runtime::config::{self, Objects, RunBy};
 use holdfast_runtime::config_file::ConfigFile;
 use holdfast_runtime::driver::{Fault, FaultKind};
 use holdfast_runtime::image::{ImageName, ImageStore, Source as ImageSource};
 use holdfast_runtime::node::{Node, NodeCommand, NodeOptions, NodeParts, pod_of};
 use holdfast_runtime::process::{self, Begun, Mode, ProcessOptions, ProcessRuntime};
-use holdfast_runtime::{RuntimeEvent, Site};
+use holdfast_runtime::{Images, Runtime, RuntimeEvent, Site};
 use holdfast_sys::launcher;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::EXIT_USAGE;
-use crate::args::{FaultArg, Isolation, Network, RunArgs};
+use crate::args::{self, FaultArg, Isolation, Network, RunArgs};
 use crate::output::timeline::Timeline;
 
 use self::report::{Report, Verdict};
@@ -36,6 +37,13 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs the command; the exit code.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
+    match args.runtime {
+        args::Runtime::Cri => return cri::run(&args),
+        args::Runtime::Process if args.endpoint.is_some() => {
+            bail!("--endpoint is for --runtime cri: there is nothing to connect to without it");
+        }
+        args::Runtime::Process => {}
+    }
     // Containers are made by a process of one thread, forked before there is any other thread.
     let launcher = launcher::fork().context("cannot start the launcher process")?;
     let (warnings, runtime_warnings) = mpsc::unbounded_channel();
@@ -52,7 +60,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
 async fn start(
     args: RunArgs,
     begun: Begun,
-    runtime_warnings: mpsc::UnboundedReceiver<String>,
+    mut warnings: mpsc::UnboundedReceiver<String>,
 ) -> anyhow::Result<u8> {
     let (events, runtime_events) = mpsc::unbounded_channel();
     let (made, prepared) = tokio::join!(
@@ -60,15 +68,17 @@ async fn start(
         // take longer to start and to end than it saves.
         biased;
         ProcessRuntime::of(begun, events),
-        async { prepare(&args) },
+        async { prepare(&args, RunBy::Process) },
     );
     match (prepared, made) {
-        (Ok(Some(prepared)), Ok((runtime, notices))) => {
+        (Ok(Some(mut prepared)), Ok((runtime, notices))) => {
             for notice in notices {
                 anstream::eprintln!("note: {notice}");
             }
+            prepared.site.can_set_groups =
+                rustix::process::geteuid().is_root() && runtime.mode() == Mode::Root;
             let result =
-                run_node(&args, prepared, &runtime, runtime_events, runtime_warnings).await;
+                run_node(&args, prepared, runtime.clone(), runtime_events, &mut warnings).await;
             runtime.shutdown().await;
             result
         }
@@ -88,12 +98,13 @@ async fn start(
 /// All that a run needs beside its runtime.
 struct Prepared {
     loaded: Loaded,
+    config: ConfigFile,
     site: Site,
 }
 
 /// Reads the manifests and what they refer to. `None` if they are wrong and that has been said.
-fn prepare(args: &RunArgs) -> anyhow::Result<Option<Prepared>> {
-    let Some(loaded) = load(args)? else { return Ok(None) };
+fn prepare(args: &RunArgs, by: RunBy) -> anyhow::Result<Option<Prepared>> {
+    let Some(loaded) = load(args, by)? else { return Ok(None) };
     let config = config_file(args)?;
     let state_dir = args.state_dir.clone().unwrap_or_else(default_state_dir);
     std::fs::create_dir_all(&state_dir).with_context(|| {
@@ -102,10 +113,10 @@ fn prepare(args: &RunArgs) -> anyhow::Result<Option<Prepared>> {
             state_dir.display()
         )
     })?;
-    if let Err(e) = holdfast_runtime::volume::remove_stale(&state_dir) {
-        anstream::eprintln!("note: what a killed run left in {} stays: {e}", state_dir.display());
+    if by == RunBy::Process {
+        remove_stale(&state_dir);
     }
-    let site = site(args, &config, &loaded, &state_dir)?;
+    let site = site(args, &config, &loaded, state_dir, by)?;
     for object in &loaded.objects {
         if let Object::Service(service) = object {
             let name = &service.metadata.name;
@@ -114,26 +125,33 @@ fn prepare(args: &RunArgs) -> anyhow::Result<Option<Prepared>> {
             );
         }
         if let Some((_, pod)) = pod_of(object) {
-            for finding in config::notices(&pod, &site.node) {
+            for finding in config::notices(&pod, &site.node, by) {
                 let (kind, name) = (object.kind(), &object.metadata().name);
                 anstream::eprintln!("note: {kind} {name:?}: {}: {}", finding.path, finding.reason);
             }
         }
     }
     note_unused_images(args, &loaded);
-    Ok(Some(Prepared { loaded, site }))
+    Ok(Some(Prepared { loaded, config, site }))
+}
+
+/// Removes the volumes of pods whose run was killed. What used them must be gone by now.
+fn remove_stale(state_dir: &Path) {
+    if let Err(e) = holdfast_runtime::volume::remove_stale(state_dir) {
+        anstream::eprintln!("note: what a killed run left in {} stays: {e}", state_dir.display());
+    }
 }
 
 fn process_options(args: &RunArgs, warnings: mpsc::UnboundedSender<String>) -> ProcessOptions {
     ProcessOptions {
         isolation: match args.isolation {
-            Isolation::Auto => process::Isolation::Auto,
-            Isolation::Namespaces => process::Isolation::Namespaces,
-            Isolation::None => process::Isolation::None,
+            None | Some(Isolation::Auto) => process::Isolation::Auto,
+            Some(Isolation::Namespaces) => process::Isolation::Namespaces,
+            Some(Isolation::None) => process::Isolation::None,
         },
         network: match args.network {
-            Network::Host => process::Network::Host,
-            Network::Pod => process::Network::Pod,
+            None | Some(Network::Host) => process::Network::Host,
+            Some(Network::Pod) => process::Network::Pod,
         },
         warnings: Some(warnings),
         ..ProcessOptions::default()
@@ -141,10 +159,13 @@ fn process_options(args: &RunArgs, warnings: mpsc::UnboundedSender<String>) -> P
 }
 
 /// Reads and checks the manifests. `None` if they are wrong and that has been said.
-fn load(args: &RunArgs) -> anyhow::Result<Option<Loaded>> {
+fn load(args: &RunArgs, by: RunBy) -> anyhow::Result<Option<Loaded>> {
     let mut options = holdfast_manifest::Options::default();
     options.kubernetes = args.kubernetes;
-    options.refuse = Some(refused);
+    options.refuse = Some(match by {
+        RunBy::Process => |object| refused(object, RunBy::Process),
+        RunBy::Cri => |object| refused(object, RunBy::Cri),
+    });
     let mut sources = Vec::new();
     for file in &args.files {
         let (name, bytes) = if file.as_os_str() == "-" {
@@ -187,14 +208,14 @@ fn read(from: impl Read, options: &holdfast_manifest::Options) -> std::io::Resul
     Ok(bytes)
 }
 
-/// What the process runtime cannot do of an object: paths of fields, and reasons.
-fn refused(object: &Object) -> Vec<(String, String)> {
+/// What a runtime cannot do of an object: paths of fields, and reasons.
+fn refused(object: &Object, by: RunBy) -> Vec<(String, String)> {
     let Some((prefix, pod)) = pod_of(object) else { return Vec::new() };
     let place = |path: &str| match path.strip_prefix("spec.") {
         Some(rest) => format!("{prefix}spec.{rest}"),
         None => format!("{prefix}{path}"),
     };
-    config::unsupported(&pod).into_iter().map(|f| (place(&f.path), f.reason)).collect()
+    config::unsupported(&pod, by).into_iter().map(|f| (place(&f.path), f.reason)).collect()
 }
 
 /// A fault that names a container which no pod has would never strike, and nobody would notice.
@@ -236,17 +257,16 @@ fn note_unused_images(args: &RunArgs, loaded: &Loaded) {
     }
 }
 
-async fn run_node(
+async fn run_node<R: Runtime + 'static>(
     args: &RunArgs,
     prepared: Prepared,
-    runtime: &ProcessRuntime,
+    runtime: R,
     runtime_events: mpsc::UnboundedReceiver<RuntimeEvent>,
-    mut runtime_warnings: mpsc::UnboundedReceiver<String>,
+    runtime_warnings: &mut mpsc::UnboundedReceiver<String>,
 ) -> anyhow::Result<u8> {
     // From here on, signals are events.
     let mut signals = Signals::new().context("cannot listen for signals")?;
-    let Prepared { loaded, mut site } = prepared;
-    site.can_set_groups = rustix::process::geteuid().is_root() && runtime.mode() == Mode::Root;
+    let Prepared { loaded, site, config: _ } = prepared;
     let clock = Clock::start();
     let (watcher, mut reports) = mpsc::unbounded_channel();
     let (commands, inbox) = mpsc::unbounded_channel();
@@ -257,7 +277,7 @@ async fn run_node(
     });
     let node_options = NodeOptions { schedule: args.schedule, faults: faults.collect() };
     let parts = NodeParts {
-        runtime: runtime.clone(),
+        runtime,
         runtime_events,
         engine: Options { minor: args.kubernetes, ..Options::default() },
         site,
@@ -322,26 +342,36 @@ fn site(
     args: &RunArgs,
     config: &ConfigFile,
     loaded: &Loaded,
-    state_dir: &Path,
+    state_dir: PathBuf,
+    by: RunBy,
 ) -> anyhow::Result<Site> {
+    let images = match by {
+        RunBy::Process => Images::Here(Arc::new(images(args, config, &state_dir)?)),
+        RunBy::Cri => Images::OfRuntime,
+    };
+    let (name, labels) = (config.node_name.clone(), config.node_labels.clone());
+    let node = config::Node::of_this_machine(name, labels, &state_dir);
+    Ok(Site {
+        images,
+        objects: Objects::new(&loaded.objects),
+        node,
+        state_dir,
+        keep_sub_paths: args.faults.contains(&FaultArg::StaleSubPath),
+        minor: args.kubernetes,
+        // The process runtime knows when the launcher has answered.
+        can_set_groups: by == RunBy::Cri,
+        host_network: by == RunBy::Process && args.network != Some(Network::Pod),
+    })
+}
+
+/// The images that stand for files of this machine.
+fn images(args: &RunArgs, config: &ConfigFile, state_dir: &Path) -> anyhow::Result<ImageStore> {
     let here = std::env::current_dir().context("cannot find the working directory")?;
     let mut map = config.images.clone();
     for text in &args.images {
         map.push(ImageSource::parse_mapping(text, &here)?);
     }
-    let (name, labels) = (config.node_name.clone(), config.node_labels.clone());
-    let node = config::Node::of_this_machine(name, labels, state_dir);
-    Ok(Site {
-        images: Arc::new(ImageStore::new(state_dir, map)?),
-        objects: Objects::new(&loaded.objects),
-        node,
-        state_dir: state_dir.to_owned(),
-        keep_sub_paths: args.faults.contains(&FaultArg::StaleSubPath),
-        minor: args.kubernetes,
-        // Known when the launcher has answered.
-        can_set_groups: false,
-        host_network: args.network == Network::Host,
-    })
+    Ok(ImageStore::new(state_dir, map)?)
 }
 
 /// `/var/lib/holdfast` for root; the user's data directory for others.

@@ -9,6 +9,7 @@
 //! the host's resolvers, as on a kubelet without `clusterDNS`.
 
 mod capability;
+mod confinement;
 mod container;
 mod downward;
 mod env;
@@ -16,14 +17,17 @@ mod etc;
 mod expansion;
 mod node;
 mod objects;
+mod oom_score;
 mod resources;
 mod signal;
 mod unsupported;
 mod user;
 
+pub(crate) use confinement::of_pod as pod_confinement;
 pub use container::{ConfigError, Configured, ContainerRequest, container_config};
 pub use downward::{DownwardError, PodView};
 pub use env::EnvError;
+pub(crate) use etc::pod_dns;
 pub use etc::{HostNameError, HostNames, host_names};
 pub use expansion::expand;
 pub(crate) use expansion::expand_sub_path;
@@ -31,5 +35,5 @@ pub use node::{Allocatable, Node};
 pub use objects::{NotFound, Objects};
 pub(crate) use resources::{pod_cpu_request, pod_total};
 pub use signal::{SIGTERM, signal_number};
-pub use unsupported::{Finding, notices, unsupported};
+pub use unsupported::{Finding, RunBy, notices, unsupported};
 pub use user::UserError;

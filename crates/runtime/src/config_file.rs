@@ -26,6 +26,8 @@ use crate::image::{ImageName, Source};
 pub struct ConfigFile {
     /// `images`, in order: NAME and SOURCE for [`ImageStore::new`](crate::image::ImageStore::new).
     pub images: Vec<(String, Source)>,
+    /// `images` as they are written, for a runtime with images of its own.
+    pub image_texts: Vec<(String, String)>,
     /// `node.name`.
     pub node_name: Option<String>,
     /// `node.labels`.
@@ -165,6 +167,7 @@ impl<'a> Reader<'a> {
             let source =
                 Source::parse(&text, base).map_err(|err| Wrong::at(span, err.to_string()))?;
             file.images.push((name.to_owned(), source));
+            file.image_texts.push((name.to_owned(), text));
             Ok(())
         })
     }

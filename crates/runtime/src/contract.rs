@@ -1,11 +1,14 @@
 //! The contract between the driver and a runtime, in the terms of the CRI.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use holdfast_lifecycle::StartStage;
 use holdfast_lifecycle::status::InstanceId;
+
+use crate::image::{Image, PullError, PullPolicy};
 
 /// Identifies one pod in a runtime: its UID.
 pub type PodUid = std::sync::Arc<str>;
@@ -24,6 +27,19 @@ pub trait Runtime {
 
     /// Takes a sandbox down; whatever still runs in it is killed.
     async fn stop_sandbox(&self, pod: &PodUid, attempt: u32);
+
+    /// Makes sure that an image is there, in a runtime that has images of its own
+    /// ([`crate::Images::OfRuntime`]). Dropping the future ends the pull.
+    ///
+    /// # Errors
+    /// [`PullError`], with the runtime's words.
+    async fn pull(&self, request: &PullRequest) -> Result<Image, PullError> {
+        let image = &request.image;
+        Err(PullError {
+            reason: "ErrImagePull".into(),
+            message: format!("image {image:?}: this runtime has no images"),
+        })
+    }
 
     /// Forgets a pod that is over: what it had in memory ([`MountSource::PodTmpfs`]) is gone.
     async fn remove_pod(&self, pod: &PodUid);
@@ -57,13 +73,32 @@ pub trait Runtime {
     ) -> Result<ExecOutcome, String>;
 }
 
-/// What a sandbox is made of.
+/// An image that a pod wants.
 #[derive(Clone, Debug)]
+pub struct PullRequest {
+    /// The pod. It has a sandbox.
+    pub pod: PodUid,
+    /// The image as the container names it.
+    pub image: String,
+    /// `imagePullPolicy`.
+    pub policy: PullPolicy,
+    /// The pod's `imagePullSecrets` that are there: `type` and `data`.
+    pub secrets: Vec<(String, BTreeMap<String, Vec<u8>>)>,
+}
+
+/// What a sandbox is made of.
+#[derive(Clone, Debug, Default)]
 pub struct SandboxConfig {
     /// The pod.
     pub pod: PodUid,
-    /// `metadata.name`, for messages.
+    /// `metadata.name`.
     pub name: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
     /// Which attempt this is, from 0.
     pub attempt: u32,
     /// The host name inside (`spec.hostname`, else the pod's name); `None` keeps the host's
@@ -81,6 +116,58 @@ pub struct SandboxConfig {
     pub host_ports: Vec<HostPort>,
     /// What its containers request of processors at once, in thousandths of a core.
     pub cpu_request_milli: u64,
+    /// Its resolvers.
+    pub dns: Dns,
+    /// `securityContext.sysctls`.
+    pub sysctls: BTreeMap<String, String>,
+    /// `runtimeClassName`, taken for the name of a runtime's handler.
+    pub runtime_handler: String,
+    /// Whether one of its containers is privileged.
+    pub privileged: bool,
+    /// Who runs what the runtime itself runs in it.
+    pub user: User,
+    /// How that is confined.
+    pub confinement: Confinement,
+    /// A directory of this machine that is the pod's own and goes with it.
+    pub directory: PathBuf,
+}
+
+/// What `/etc/resolv.conf` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// `nameserver`.
+    pub servers: Vec<String>,
+    /// `search`.
+    pub searches: Vec<String>,
+    /// `options`.
+    pub options: Vec<String>,
+}
+
+/// How a container is confined by profiles and labels. Only a CRI runtime can do that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// `seccompProfile`; `Unconfined` if the pod names none (kubelet: `getSeccompProfile`).
+    pub seccomp: Profile,
+    /// `appArmorProfile`; `None` leaves it to the runtime.
+    pub app_armor: Option<Profile>,
+    /// `seLinuxOptions`: user, role, type, level.
+    pub se_linux: Option<[String; 4]>,
+    /// `procMount: Unmasked`.
+    pub unmasked_proc: bool,
+    /// `supplementalGroupsPolicy: Strict`.
+    pub strict_groups: bool,
+}
+
+/// A `seccompProfile` or `appArmorProfile`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// `RuntimeDefault`.
+    RuntimeDefault,
+    /// `Unconfined`.
+    #[default]
+    Unconfined,
+    /// `Localhost`: `localhostProfile`.
+    Localhost(String),
 }
 
 /// One `hostPort`.
@@ -108,8 +195,13 @@ pub struct ContainerConfig {
     pub instance: InstanceId,
     /// Its restart count.
     pub restart_count: u32,
-    /// The program and its arguments; never empty.
+    /// The image as the Pod names it.
+    pub image: String,
+    /// The program and its arguments; never empty. With an image of the runtime's own only what
+    /// replaces its entrypoint, or nothing.
     pub argv: Vec<String>,
+    /// With an image of the runtime's own, what replaces its `Cmd`.
+    pub args: Vec<String>,
     /// The whole environment, in order, each name once.
     pub env: Vec<(String, String)>,
     /// `workingDir` or the image's; `None` is `/`.
@@ -126,8 +218,12 @@ pub struct ContainerConfig {
     pub privileged: bool,
     /// The capabilities it has (without `CAP_`), `None` for everything the caller has.
     pub capabilities: Option<Vec<String>>,
+    /// `capabilities.add` and `capabilities.drop` as written, for a runtime with a set of its own.
+    pub changed_capabilities: (Vec<String>, Vec<String>),
     /// Whether `no_new_privs` is set (`allowPrivilegeEscalation: false`).
     pub no_new_privileges: bool,
+    /// Profiles and labels.
+    pub confinement: Confinement,
     /// Limits, where the machine has the controllers.
     pub limits: Limits,
     /// Where the container writes its termination message (`terminationMessagePath`).
@@ -138,6 +234,13 @@ pub struct ContainerConfig {
     /// The signal that asks it to stop (SIGTERM unless the image or `lifecycle.stopSignal` says
     /// otherwise), as a number.
     pub stop_signal: i32,
+    /// Whether `lifecycle.stopSignal` names it: an image of the runtime's own has one that only the
+    /// runtime knows.
+    pub own_stop_signal: bool,
+    /// `tty`.
+    pub tty: bool,
+    /// `stdin`.
+    pub stdin: bool,
 }
 
 /// The root file system of a container.
@@ -147,6 +250,8 @@ pub enum RootFs {
     Host,
     /// A directory, or the layers of an image with the lowest first; never written to.
     Layers(Vec<PathBuf>),
+    /// An image of the runtime's own ([`Runtime::pull`]), by the runtime's reference.
+    Image(String),
 }
 
 /// One mount inside a container.
@@ -168,6 +273,9 @@ pub enum MountSource {
     /// A file or directory of the host, bound by its inode. The path has no symbolic links: one that
     /// appears in it before the mount is made is refused.
     Bind(PathBuf),
+    /// The same, of a part of a volume (`subPath`): a container may put a symbolic link there at any
+    /// time.
+    BindPart(PathBuf),
     /// A memory file system that all containers of the pod share. It is made when the first of them
     /// starts and stays, also when the sandbox is replaced, until [`Runtime::remove_pod`].
     PodTmpfs(PodTmpfs),
@@ -208,6 +316,8 @@ pub struct User {
     pub gid: Option<u32>,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// With an image of the runtime's own: the user it names, which only the runtime can look up.
+    pub name: Option<String>,
 }
 
 /// Resource limits and requests.
@@ -219,6 +329,8 @@ pub struct Limits {
     pub cpu_milli: Option<u64>,
     /// CPU request in thousandths of a core.
     pub cpu_request_milli: Option<u64>,
+    /// How early the kernel kills it when memory runs out, -1000 to 1000 (`oom_score_adj`).
+    pub oom_score: i32,
 }
 
 /// A container that did not start.
@@ -244,6 +356,10 @@ pub enum ExecOutcome {
     /// It was killed because its time was over.
     TimedOut,
 }
+
+/// Room that a line of output takes as long as nobody has shown it: a source that can wait does so when
+/// there is none left. `None` from a source that cannot.
+pub type Receipt = Option<std::sync::Arc<tokio::sync::OwnedSemaphorePermit>>;
 
 /// Something that happened in a runtime.
 #[derive(Clone, Debug)]
@@ -271,6 +387,23 @@ pub enum RuntimeEvent {
         stderr: bool,
         /// The line without its end; a line over 16 KiB comes in pieces.
         line: Vec<u8>,
+        /// Dropped when the line has been taken.
+        receipt: Receipt,
+    },
+    /// A container that had been started is not known to the runtime any more: someone else has removed
+    /// it.
+    Removed {
+        /// The pod.
+        pod: PodUid,
+        /// The run.
+        instance: InstanceId,
+    },
+    /// The runtime cannot say any more what a container does.
+    Unknown {
+        /// The pod.
+        pod: PodUid,
+        /// The run.
+        instance: InstanceId,
     },
     /// The sandbox of a pod is gone.
     SandboxLost {

@@ -105,6 +105,8 @@ pub struct Driver<R> {
     operations: JoinSet<()>,
     /// Hooks that run.
     hooks: Vec<(InstanceId, HookKind, AbortHandle)>,
+    /// Images that are being pulled.
+    pulls: Vec<(ContainerId, AbortHandle)>,
     /// Probes of each run, to be dropped when it ends.
     watchers: HashMap<InstanceId, Vec<AbortHandle>>,
     /// Container and restart count of each run.
@@ -151,6 +153,7 @@ impl<R: Runtime + 'static> Driver<R> {
             messages,
             operations: JoinSet::new(),
             hooks: Vec::new(),
+            pulls: Vec::new(),
             watchers: HashMap::new(),
             runs: HashMap::new(),
             announced: false,
@@ -202,6 +205,7 @@ impl<R: Runtime + 'static> Driver<R> {
                 let since = self.deletion.map_or(now, |(at, _)| at);
                 self.deletion = Some((since, grace.as_secs()));
                 self.feed(Input::Delete { grace: Some(grace) });
+                self.abort_pulls();
             }
             Command::Kill => {
                 self.kill_all(false);
@@ -219,15 +223,25 @@ impl<R: Runtime + 'static> Driver<R> {
                 if !self.hold(&input) {
                     self.feed(input);
                 }
-                for watcher in self.watchers.remove(&instance).unwrap_or_default() {
-                    watcher.abort();
-                }
+                self.unwatch(instance);
             }
-            RuntimeEvent::Output { container, stderr, line, .. } => {
+            RuntimeEvent::Output { container, stderr, line, receipt, .. } => {
                 let pod = Arc::clone(&self.name);
-                self.notify(Notice::Output { pod, container, stderr, line });
+                self.notify(Notice::Output { pod, container, stderr, line, receipt });
             }
+            RuntimeEvent::Removed { instance, .. } => {
+                self.unwatch(instance);
+                self.feed(Input::Removed { instance });
+            }
+            RuntimeEvent::Unknown { instance, .. } => self.feed(Input::Unknown { instance }),
             RuntimeEvent::SandboxLost { .. } => self.feed(Input::SandboxLost),
+        }
+    }
+
+    /// Drops the probes of a run that is over.
+    fn unwatch(&mut self, instance: InstanceId) {
+        for watcher in self.watchers.remove(&instance).unwrap_or_default() {
+            watcher.abort();
         }
     }
 

@@ -273,7 +273,7 @@ impl Image {
     /// Whether its unpacked layers are still there.
     fn is_there(&self) -> bool {
         match &self.root {
-            RootFs::Host => true,
+            RootFs::Host | RootFs::Image(_) => true,
             RootFs::Layers(layers) => layers.iter().all(|layer| layer.is_dir()),
         }
     }

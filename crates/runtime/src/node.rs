@@ -250,6 +250,8 @@ impl<R: Runtime + 'static> Node<R> {
     fn route(&mut self, event: RuntimeEvent) {
         let (RuntimeEvent::Exited { pod, .. }
         | RuntimeEvent::Output { pod, .. }
+        | RuntimeEvent::Removed { pod, .. }
+        | RuntimeEvent::Unknown { pod, .. }
         | RuntimeEvent::SandboxLost { pod, .. }) = &event;
         if let Some(handle) = self.pods.get(pod) {
             let _ = handle.messages.send(Message::Runtime(event));

@@ -8,7 +8,7 @@ use holdfast_lifecycle::job::JobStatus;
 use holdfast_lifecycle::{Event, Plan, PodStatus, ProbeKind, ProbeResult, Time};
 use holdfast_manifest::object::{Job, Pod};
 
-use crate::contract::PodUid;
+use crate::contract::{PodUid, Receipt};
 
 /// Something to show or to record.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub enum Notice {
         stderr: bool,
         /// The line without its end.
         line: Vec<u8>,
+        /// Dropped when the line has been shown.
+        receipt: Receipt,
     },
     /// A step in the life of a container.
     Mark(Mark),

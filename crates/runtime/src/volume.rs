@@ -364,11 +364,11 @@ impl PodVolumes {
                 if volume.make_on_use && !path.exists() {
                     make_directory(path, 0o755).map_err(failed)?;
                 }
-                MountSource::Bind(if sub_path.is_empty() {
-                    fs::canonicalize(path).map_err(failed)?
+                if sub_path.is_empty() {
+                    MountSource::Bind(fs::canonicalize(path).map_err(failed)?)
                 } else {
-                    self.part(path, &sub_path, container, index, mount)?
-                })
+                    MountSource::BindPart(self.part(path, &sub_path, container, index, mount)?)
+                }
             }
         };
         Ok(Mount {

@@ -23,6 +23,7 @@ pub mod limits;
 pub mod mount;
 pub mod mountinfo;
 pub mod paths;
+pub mod pidfd;
 pub mod rundir;
 pub mod signals;
 pub mod userns;

@@ -47,6 +47,28 @@ impl RunDir {
         Ok(Self { path, state: state.to_owned(), lock })
     }
 
+    /// Takes over the directory of a run whose owner is dead; `None` if it lives, or if there is no
+    /// such directory.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub fn take_over(state: &Path, run: &str) -> io::Result<Option<Self>> {
+        let path = state.join(run);
+        let _guard = match lock_state(state) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let lock = match File::open(path.join("lock")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(Some(Self { path, state: state.to_owned(), lock })),
+        }
+    }
+
     /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -236,6 +258,21 @@ mod tests {
         let path = alive.path().to_owned();
         alive.remove().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_the_directory_of_a_dead_run_is_taken_over() {
+        let state = tempfile::tempdir().unwrap();
+        let take = |run| RunDir::take_over(state.path(), run).unwrap();
+        assert!(take("none").is_none());
+        let run = RunDir::create(state.path(), "run").unwrap();
+        assert!(take("run").is_none(), "it lives");
+        drop(run);
+        let dead = take("run").unwrap();
+        assert!(take("run").is_none(), "it is ours now");
+        dead.remove().unwrap();
+        assert!(take("run").is_none());
+        assert!(RunDir::take_over(&state.path().join("none"), "x").unwrap().is_none());
     }
 
     #[test]

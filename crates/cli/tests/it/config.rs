@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::containerd;
 use crate::objects::{With, c, pod, server};
 use crate::run::{Done, Run};
 
@@ -58,23 +59,28 @@ fn environment() {
         "envFrom": [{ "prefix": "P_", "secretRef": { "name": "keys" } }, { "configMapRef": { "name": "settings" } }],
         "resources": { "requests": { "cpu": "250m" } },
     });
-    let text = "printenv PLAIN FROM_MAP FROM_SECRET POD IP LABEL CPU MIX P_TOKEN COLOUR; \
-                printenv GONE LEAK || echo unset";
+    let text = r#"for v in PLAIN FROM_MAP FROM_SECRET POD IP LABEL CPU MIX P_TOKEN COLOUR; do
+                    eval "echo \"\${$v}\""
+                  done
+                  echo ${GONE-unset} ${LEAK-unset}"#;
     let p = pod("web", "Never", vec![], vec![c("app", text).with(container)])
         .with(json!({ "metadata": { "labels": { "tier": "front" } } }));
-    let done = Run::of(&[map(), secret(), p]).env("LEAK", "host").done().code(0);
+    let run = Run::of(&[map(), secret(), p]).env("LEAK", "host").args("-o json");
+    let done = run.done().code(0);
+    let address = done.json()["items"][0]["status"]["podIP"].as_str().unwrap().to_owned();
+    assert_eq!(address == "127.0.0.1", containerd::current().is_none(), "{address}");
     let expected = [
         "a b",
         "green",
         "s3cret",
         "web",
-        "127.0.0.1",
+        &address,
         "front",
         "250",
         "web/a b $(POD) $(NONE)",
         "s3cret",
         "green",
-        "unset",
+        "unset unset",
     ];
     assert_eq!(done.written("web", "app"), expected, "{done:#?}");
 }

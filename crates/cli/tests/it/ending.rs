@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::objects::{With, c, job, pod, server, sidecar};
-use crate::run::Run;
+use crate::run::{Run, slack};
 
 crate::tests! {
     apps_wait_for_the_post_start_hook_of_the_one_before,
@@ -80,8 +80,8 @@ fn the_grace_period_ends_with_sigkill() {
     done.logged_in_order(&["app up", "app heard"]);
     let app = &done.json()["items"][0]["status"]["containerStatuses"][0];
     assert_eq!(app["state"]["terminated"]["exitCode"], 137);
-    let took = done.took.as_secs_f64();
-    assert!((2.6..4.0).contains(&took), "{took}");
+    let took = done.took.saturating_sub(slack()).as_secs_f64();
+    assert!((2.6..4.0 + slack().as_secs_f64()).contains(&took), "{took}");
 }
 
 fn a_hook_uses_up_the_grace_period() {
@@ -93,8 +93,8 @@ fn a_hook_uses_up_the_grace_period() {
     let done = Run::of(&[p]).args("--timeout 500ms").done().code(124);
     // The hook is cut at 1 s; then SIGTERM with the 2 s that are always left.
     assert_eq!(done.log(), ["app up", "app down"], "{done:#?}");
-    let took = done.took.as_secs_f64();
-    assert!((1.4..3.5).contains(&took), "{took}");
+    let took = done.took.saturating_sub(slack()).as_secs_f64();
+    assert!((1.4..3.5 + slack().as_secs_f64()).contains(&took), "{took}");
     assert!(done.said("FailedPreStopHook"), "{done:#?}");
 }
 
@@ -146,10 +146,10 @@ fn a_second_sigint_kills() {
         .spec(json!({ "terminationGracePeriodSeconds": 600 }));
     let live = Run::of(&[p]).start();
     live.row("2/2 Running");
-    std::thread::sleep(Duration::from_millis(300));
+    live.logged("app up");
     live.signal(Signal::SIGINT);
     live.err("stopping");
-    std::thread::sleep(Duration::from_millis(300));
+    live.logged("app heard");
     let second = Instant::now();
     live.signal(Signal::SIGINT);
     let done = live.done().code(130);
@@ -250,7 +250,7 @@ fn a_failed_job_is_exit_code_one() {
 
 fn an_active_deadline_stops_the_pod() {
     let p = pod("late", "Always", vec![], vec![server("app")])
-        .spec(json!({ "activeDeadlineSeconds": 1 }));
+        .spec(json!({ "activeDeadlineSeconds": 1 + slack().as_secs() }));
     let done = Run::of(&[p]).args("-o json").done().code(1);
     assert_eq!(done.log(), ["app up", "app down"], "{done:#?}");
     let status = &done.json()["items"][0]["status"];

@@ -24,6 +24,17 @@ pub struct Test {
     pub name: &'static str,
     pub run: fn(),
     pub needs: Needs,
+    /// Whether containerd runs the containers.
+    pub cri: bool,
+}
+
+/// The same tests once more, with containerd: those with one of these names.
+pub fn with_containerd(tests: &[Test], names: &[&str]) -> Vec<Test> {
+    let missing = names.iter().find(|name| !tests.iter().any(|test| short(test.name) == **name));
+    assert_eq!(missing, None, "no such test");
+    let wanted = tests.iter().filter(|test| names.contains(&short(test.name)));
+    let name = |test: &Test| &*format!("it::cri::{}", short(test.name)).leak();
+    wanted.map(|test| Test { name: name(test), cri: true, needs: Needs::Root, ..*test }).collect()
 }
 
 /// Lists test functions: those after `root:` need root, those after `cgroup2:` controllers of cgroup v2.
@@ -35,6 +46,7 @@ macro_rules! tests {
                 name: concat!(module_path!(), "::", stringify!($name)),
                 run: $name,
                 needs: $crate::harness::Needs::Controllers,
+                cri: false,
             },)*
         ];
     };
@@ -44,11 +56,13 @@ macro_rules! tests {
                 name: concat!(module_path!(), "::", stringify!($any)),
                 run: $any,
                 needs: $crate::harness::Needs::Nothing,
+                cri: false,
             },)*
             $($($crate::harness::Test {
                 name: concat!(module_path!(), "::", stringify!($root)),
                 run: $root,
                 needs: $crate::harness::Needs::Root,
+                cri: false,
             },)*)?
         ];
     };
@@ -147,6 +161,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
             });
         }
     });
+    crate::containerd::end();
     let failures = failures.into_inner().unwrap();
     for (name, detail) in &failures {
         println!("\n---- {} ----\n{detail}", short(name));
@@ -166,6 +181,11 @@ fn one(test: Test) -> (&'static str, String, Duration) {
         && let Some(reason) = no_controllers()
     {
         return ("skipped", reason.to_owned(), start.elapsed());
+    }
+    if test.cri
+        && let Err(reason) = crate::containerd::share()
+    {
+        return ("FAILED", reason, start.elapsed());
     }
     let passed = catch_unwind(AssertUnwindSafe(test.run)).is_ok();
     let took = start.elapsed();

@@ -4,13 +4,19 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "a test program")]
 
+mod containerd;
 mod harness;
+mod image_archive;
 mod objects;
+mod registry;
 mod run;
 
 mod bad_input;
 mod cgroup2;
 mod config;
+mod cri;
+mod cri_images;
+mod cri_output;
 mod cronjobs;
 mod ending;
 mod examples;
@@ -23,22 +29,25 @@ mod sidecars;
 mod size;
 
 fn main() -> std::process::ExitCode {
-    harness::main(
-        &[
-            cronjobs::TESTS,
-            bad_input::TESTS,
-            cgroup2::TESTS,
-            config::TESTS,
-            ending::TESTS,
-            killing::TESTS,
-            output::TESTS,
-            size::TESTS,
-            examples::TESTS,
-            images::TESTS,
-            inits::TESTS,
-            isolation::TESTS,
-            sidecars::TESTS,
-        ]
-        .concat(),
-    )
+    let tests = [
+        cronjobs::TESTS,
+        bad_input::TESTS,
+        cgroup2::TESTS,
+        config::TESTS,
+        ending::TESTS,
+        killing::TESTS,
+        output::TESTS,
+        size::TESTS,
+        examples::TESTS,
+        images::TESTS,
+        inits::TESTS,
+        isolation::TESTS,
+        sidecars::TESTS,
+        cri::TESTS,
+        cri_images::TESTS,
+        cri_output::TESTS,
+    ]
+    .concat();
+    let with_containerd = harness::with_containerd(&tests, cri::AS_WITH_PROCESSES);
+    harness::main(&[tests, with_containerd].concat())
 }

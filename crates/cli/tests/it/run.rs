@@ -12,6 +12,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::containerd::{self, Containerd};
+use crate::image_archive;
+
 /// No test has to wait longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -35,6 +38,23 @@ pub struct Run {
     command: Vec<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    /// What runs the containers, if not holdfast itself.
+    containerd: Option<Arc<Containerd>>,
+}
+
+/// How much later something is to happen with containerd, which takes its time for a pod.
+pub fn slack() -> Duration {
+    Duration::from_secs(if containerd::current().is_some() { 5 } else { 0 })
+}
+
+/// A time such as `700ms`, plus the slack.
+fn later(text: &str) -> String {
+    if slack().is_zero() {
+        return text.to_owned();
+    }
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap());
+    let unit = if unit == "s" { 1000 } else { 1 };
+    format!("{}ms", number.parse::<u128>().unwrap() * unit + slack().as_millis())
 }
 
 impl Run {
@@ -69,14 +89,34 @@ impl Run {
         std::fs::set_permissions(dir.path().join("log"), mode).unwrap();
         let state = dir.path().join("state").to_str().unwrap().to_owned();
         let command = vec![HOLDFAST.to_owned(), "run".to_owned()];
-        let args = vec!["--state-dir".to_owned(), state];
-        Self { dir, command, args, env: Vec::new() }
+        let mut args = vec!["--state-dir".to_owned(), state];
+        let containerd = containerd::current();
+        if let Some(containerd) = &containerd {
+            let image = format!("host={}", image_archive::BUSYBOX);
+            let endpoint = containerd.endpoint();
+            let cri = ["--runtime", "cri", "--endpoint", &endpoint, "--image", &image];
+            args.extend(cri.map(str::to_owned));
+        }
+        Self { dir, command, args, env: Vec::new(), containerd }
     }
 
-    /// More arguments, split at blanks; `{DIR}` is replaced.
+    /// More arguments, split at blanks; `{DIR}` is replaced. What is to happen at a time happens later
+    /// with containerd ([`slack`]).
     pub fn args(mut self, text: &str) -> Self {
         let dir = self.dir.path().to_str().unwrap().to_owned();
-        self.args.extend(text.split_whitespace().map(|arg| arg.replace("{DIR}", &dir)));
+        let mut before = "";
+        for arg in text.split_whitespace() {
+            let later = match (before, arg.split_once('@')) {
+                ("--timeout", _) => later(arg),
+                // It strikes while a certain container runs.
+                ("--fault", Some((kind, at))) if kind != "runtime-restart" => {
+                    format!("{kind}@{}", later(&later(at)))
+                }
+                _ => arg.replace("{DIR}", &dir),
+            };
+            self.args.push(later);
+            before = arg;
+        }
         self
     }
 
@@ -141,7 +181,11 @@ impl Run {
     }
 
     fn begin(self, mut command: Command) -> Live {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = match &self.containerd {
+            Some(containerd) => containerd.inside(|| command.spawn()).unwrap(),
+            None => command.spawn().unwrap(),
+        };
         let out = Lines::read(child.stdout.take().unwrap());
         let err = Lines::read(child.stderr.take().unwrap());
         Live { child, out, err, begin: Instant::now(), dir: self.dir }
@@ -240,6 +284,16 @@ impl Live {
             let cells: Vec<&str> = line.split_whitespace().collect();
             cells.len() > 2 && format!("{} {}", cells[1], cells[2]) == ready_status
         })
+    }
+
+    /// Waits for a line in the log that containers share.
+    pub fn logged(&self, line: &str) {
+        let log = || std::fs::read_to_string(self.dir.path().join("log/log")).unwrap_or_default();
+        let deadline = Instant::now() + PATIENCE;
+        while !log().lines().any(|l| l == line) {
+            assert!(Instant::now() < deadline, "no {line:?} in {:?}", log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::objects::{With, c, pod, server, sidecar};
-use crate::run::Run;
+use crate::run::{Run, slack};
 
 crate::tests! {
     stopped_last_and_in_reverse_order,
@@ -98,11 +98,11 @@ fn a_post_start_hook_gates_what_follows() {
 }
 
 fn without_probe_or_hook_the_process_is_enough() {
-    let s = c("s", "trap 'exit 0' TERM; sleep 0.5; say s ready; sleep 1000 & wait")
-        .with(json!({ "restartPolicy": "Always" }));
-    let done = Run::of(&[pod("early", "Never", vec![s], vec![c("app", "say app; sleep 0.8")])])
-        .done()
-        .code(0);
+    let slack = slack().as_secs_f64();
+    let slow = format!("trap 'exit 0' TERM; sleep {}; say s ready; sleep 1000 & wait", 0.5 + slack);
+    let s = c("s", &slow).with(json!({ "restartPolicy": "Always" }));
+    let app = c("app", &format!("say app; sleep {}", 0.8 + slack));
+    let done = Run::of(&[pod("early", "Never", vec![s], vec![app])]).done().code(0);
     assert_eq!(done.log(), ["app", "s ready"], "{done:#?}");
 }
 
@@ -115,7 +115,8 @@ fn a_liveness_probe_restarts_it_alone() {
     }));
     let app = c(
         "app",
-        "say app; : > /log/sick; while [ $(grep -c 's up' /log/log) -lt 2 ]; do sleep 0.05; done",
+        "until grep -q 's up' /log/log; do sleep 0.05; done; say app; : > /log/sick; \
+         while [ $(grep -c 's up' /log/log) -lt 2 ]; do sleep 0.05; done",
     );
     let done = Run::of(&[pod("live", "Never", vec![s], vec![app])]).done().code(0);
     assert_eq!(done.log(), ["s up", "app", "s down", "s up", "s down"], "{done:#?}");

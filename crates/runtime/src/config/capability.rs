@@ -30,6 +30,14 @@ pub(super) fn of(container: &Container) -> Option<Vec<String>> {
     Some(names)
 }
 
+/// `capabilities.add` and `capabilities.drop`, for a runtime that has a set of its own (kubelet:
+/// `convertToRuntimeCapabilities`).
+pub(super) fn changes(container: &Container) -> (Vec<String>, Vec<String>) {
+    let security = container.security_context.as_ref();
+    let asked = security.and_then(|s| s.capabilities.as_ref());
+    asked.map(|asked| (asked.add.clone(), asked.drop.clone())).unwrap_or_default()
+}
+
 /// Linux' name of a capability as a Pod writes it; `None` for `ALL` and for what Linux does not know.
 pub(super) fn canonical(name: &str) -> Option<&'static str> {
     let upper = name.to_ascii_uppercase();

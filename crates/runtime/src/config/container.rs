@@ -10,6 +10,7 @@ use holdfast_lifecycle::status::InstanceId;
 use holdfast_manifest::object::container::Container;
 
 use super::capability;
+use super::confinement;
 use super::downward::PodView;
 use super::env::{self, Env, EnvError};
 use super::etc::{self, HostNameError};
@@ -127,19 +128,28 @@ pub fn container_config(request: &ContainerRequest<'_>) -> Result<Configured, Co
     let volume_mounts = request.volumes.mounts(container, own_env.list())?;
     let security = container.security_context.as_ref();
     let read_only_root = security.and_then(|s| s.read_only_root_filesystem) == Some(true);
+    // A runtime with images of its own knows what is in them, and does with that as containerd does.
+    let of_runtime = matches!(image.root, RootFs::Image(_));
     let mut mounts = etc_mounts(request, &names, read_only_root, &mut events)?;
     mounts.retain(|own| !volume_mounts.iter().any(|mount| mount.target == own.target));
     mounts.extend(volume_mounts);
     let user = user::resolve(pod, container, image, request.can_set_groups)?;
-    let argv = argv(container, image, own_env.list())?;
-    if read_only_root {
+    let (argv, args) = if of_runtime {
+        (expanded(&container.command, own_env.list()), expanded(&container.args, own_env.list()))
+    } else {
+        (argv(container, image, own_env.list())?, Vec::new())
+    };
+    if read_only_root && !of_runtime {
         image_volumes(request, &mut mounts, &mut events)?;
     }
     // A mount below another comes after it, whatever the order in the Pod (containerd).
     mounts.sort_by_key(|mount| mount.target.components().count());
     let host_name = if pod.spec.host_network { node_host_name() } else { names.kernel };
-    let env = whole_env(&image.config, own_env, &host_name);
-    if argv.iter().any(|arg| arg.contains('\0')) {
+    let env = match of_runtime {
+        true => own_env.into_list(),
+        false => whole_env(&image.config, own_env, &host_name),
+    };
+    if argv.iter().chain(&args).any(|arg| arg.contains('\0')) {
         return Err(ConfigError::Nul("an argument of the command"));
     }
     let working_dir = match container.working_dir.as_str() {
@@ -151,7 +161,9 @@ pub fn container_config(request: &ContainerRequest<'_>) -> Result<Configured, Co
         name: container.name.clone(),
         instance: request.instance,
         restart_count: request.restart_count,
+        image: container.image.clone(),
         argv,
+        args,
         env,
         cwd: working_dir,
         root: image.root.clone(),
@@ -160,8 +172,10 @@ pub fn container_config(request: &ContainerRequest<'_>) -> Result<Configured, Co
         user,
         privileged: security.and_then(|s| s.privileged) == Some(true),
         capabilities: capability::of(container),
+        changed_capabilities: capability::changes(container),
         no_new_privileges: security.and_then(|s| s.allow_privilege_escalation) == Some(false),
-        limits: limits(container),
+        confinement: confinement::of_container(pod, container),
+        limits: limits(view, container),
         termination_message_path: match container.termination_message_path.as_str() {
             "" => "/dev/termination-log".to_owned(),
             path => path.to_owned(),
@@ -169,8 +183,16 @@ pub fn container_config(request: &ContainerRequest<'_>) -> Result<Configured, Co
         termination_message_from_logs: container.termination_message_policy
             == "FallbackToLogsOnError",
         stop_signal: stop_signal(container, &image.config)?,
+        own_stop_signal: own_stop_signal(container).is_some(),
+        tty: container.tty,
+        stdin: container.stdin,
     };
     Ok(Configured { config, events })
+}
+
+/// `command` or `args` with its references to variables replaced.
+fn expanded(list: &[String], env: &[(String, String)]) -> Vec<String> {
+    list.iter().map(|arg| expand_list(arg, env)).collect()
 }
 
 /// What to run (containerd: `WithProcessArgs`): `command` replaces the image's entrypoint and its
@@ -180,12 +202,10 @@ fn argv(
     image: &Image,
     env: &[(String, String)],
 ) -> Result<Vec<String>, ConfigError> {
-    let expanded =
-        |list: &[String]| list.iter().map(|arg| expand_list(arg, env)).collect::<Vec<_>>();
     let (mut argv, args) = match (container.command.as_slice(), container.args.as_slice()) {
         ([], []) => (image.config.entrypoint.clone(), image.config.cmd.clone()),
-        ([], args) => (image.config.entrypoint.clone(), expanded(args)),
-        (command, args) => (expanded(command), expanded(args)),
+        ([], args) => (image.config.entrypoint.clone(), expanded(args, env)),
+        (command, args) => (expanded(command, env), expanded(args, env)),
     };
     argv.extend(args);
     if argv.is_empty() {
@@ -220,7 +240,7 @@ fn node_host_name() -> String {
 }
 
 /// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, written anew at every start as the kubelet
-/// does.
+/// does. A CRI runtime makes the last two by itself, from the sandbox's configuration.
 fn etc_mounts(
     request: &ContainerRequest<'_>,
     names: &etc::HostNames,
@@ -236,13 +256,15 @@ fn etc_mounts(
     } else {
         etc::hosts(request.view.pod_ips, names, aliases)
     };
-    let host_name = if host_network { node_host_name() } else { names.kernel.clone() };
-    let resolv_conf = etc::resolv_conf(pod, &etc::host_resolv_conf(host_network), events);
-    let files = [
-        ("etc-hosts", "/etc/hosts", hosts, false),
-        ("etc-hostname", "/etc/hostname", format!("{host_name}\n"), read_only_root),
-        ("etc-resolv.conf", "/etc/resolv.conf", resolv_conf, read_only_root),
-    ];
+    let mut files = vec![("etc-hosts", "/etc/hosts", hosts, false)];
+    if !matches!(request.image.root, RootFs::Image(_)) {
+        let host_name = if host_network { node_host_name() } else { names.kernel.clone() };
+        let resolv_conf = etc::resolv_conf(pod, &etc::host_resolv_conf(host_network), events);
+        files.extend([
+            ("etc-hostname", "/etc/hostname", format!("{host_name}\n"), read_only_root),
+            ("etc-resolv.conf", "/etc/resolv.conf", resolv_conf, read_only_root),
+        ]);
+    }
     files
         .into_iter()
         .map(|(name, target, text, read_only)| {
@@ -314,10 +336,13 @@ fn has_content(root: &RootFs, path: &Path) -> bool {
     })
 }
 
+fn own_stop_signal(container: &Container) -> Option<&String> {
+    container.lifecycle.as_ref()?.stop_signal.as_ref()
+}
+
 /// `lifecycle.stopSignal`, else the image's, else SIGTERM.
 fn stop_signal(container: &Container, image: &ImageConfig) -> Result<i32, ConfigError> {
-    let own = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_ref());
-    match own.or(image.stop_signal.as_ref()) {
+    match own_stop_signal(container).or(image.stop_signal.as_ref()) {
         Some(name) => signal_number(name).ok_or_else(|| ConfigError::StopSignal(name.clone())),
         None => Ok(SIGTERM),
     }

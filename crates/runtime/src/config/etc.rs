@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use holdfast_manifest::object::Pod;
 use holdfast_manifest::object::pod::{HostAlias, PodDnsConfig};
 
+use crate::contract::Dns;
+
 /// The domain that a cluster's names end in, for pods with a `subdomain`.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
@@ -128,6 +130,14 @@ pub(super) fn resolv_conf(
     config.add(own);
     config.limit(events);
     config.to_string()
+}
+
+/// The resolvers of a pod, for a runtime that writes the file by itself (kubelet: `GetPodDNS`).
+pub(crate) fn pod_dns(pod: &Pod) -> (Dns, Vec<(&'static str, String)>) {
+    let mut events = Vec::new();
+    let text = resolv_conf(pod, &host_resolv_conf(pod.spec.host_network), &mut events);
+    let ResolvConf { servers, searches, options } = ResolvConf::parse(&text);
+    (Dns { servers, searches, options }, events)
 }
 
 /// A parsed resolv.conf (kubelet: `parseResolvConf`).

@@ -3,15 +3,18 @@
 use holdfast_manifest::object::container::Container;
 use holdfast_manifest::object::{PodSpec, Quantity};
 
+use super::downward::PodView;
+use super::oom_score;
 use crate::contract::Limits;
 
 /// The limits of a container (kubelet: `calculateLinuxResources`).
-pub(super) fn limits(container: &Container) -> Limits {
+pub(super) fn limits(view: PodView<'_>, container: &Container) -> Limits {
     let limits = &container.resources.limits;
     Limits {
         memory: limits.get("memory").map(Quantity::value).and_then(positive),
         cpu_milli: limits.get("cpu").and_then(milli),
         cpu_request_milli: cpu_request(container),
+        oom_score: oom_score::of(&view.pod.spec, container, view.node.allocatable.memory),
     }
 }
 

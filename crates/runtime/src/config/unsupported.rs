@@ -20,9 +20,18 @@ pub struct Finding {
     pub reason: String,
 }
 
+/// Who runs the containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunBy {
+    /// Holdfast itself, as host processes.
+    Process,
+    /// A CRI runtime.
+    Cri,
+}
+
 /// What stands in the way of a Pod, and what is only worth saying.
-#[derive(Default)]
 struct Findings {
+    by: RunBy,
     refused: Vec<Finding>,
     noted: Vec<Finding>,
 }
@@ -35,30 +44,46 @@ impl Findings {
     fn note(&mut self, path: impl Into<String>, reason: impl Into<String>) {
         self.noted.push(Finding { path: path.into(), reason: reason.into() });
     }
+
+    /// Refuses what only a CRI runtime can do.
+    fn cri_only(&mut self, path: impl Into<String>, reason: &str) {
+        if self.by == RunBy::Process {
+            self.refuse(path, format!("{reason}; --runtime cri can do it"));
+        }
+    }
 }
 
 /// Every field of a Pod that is refused, with the reason. A Pod without any runs as in Kubernetes,
 /// but for its [`notices`].
-pub fn unsupported(pod: &Pod) -> Vec<Finding> {
-    look(pod, None).refused
+pub fn unsupported(pod: &Pod, by: RunBy) -> Vec<Finding> {
+    look(pod, None, by).refused
 }
 
 /// Every field of a Pod that is accepted and does less here than in a cluster.
-pub fn notices(pod: &Pod, node: &Node) -> Vec<Finding> {
-    look(pod, Some(node)).noted
+pub fn notices(pod: &Pod, node: &Node, by: RunBy) -> Vec<Finding> {
+    look(pod, Some(node), by).noted
 }
 
-fn look(pod: &Pod, node: Option<&Node>) -> Findings {
-    let mut found = Findings::default();
+fn look(pod: &Pod, node: Option<&Node>, by: RunBy) -> Findings {
+    let mut found = Findings { by, refused: Vec::new(), noted: Vec::new() };
     let spec = &pod.spec;
     if spec.host_users == Some(false) {
         found.refuse("spec.hostUsers", "user namespaces of pods are not supported");
     }
     if let Some(class) = spec.runtime_class_name.as_ref().filter(|class| !class.is_empty()) {
-        found.refuse(
-            "spec.runtimeClassName",
-            format!("there is no RuntimeClass {class:?}: there is one runtime here"),
-        );
+        let path = "spec.runtimeClassName";
+        match by {
+            RunBy::Process => found.refuse(
+                path,
+                format!("there is no RuntimeClass {class:?}: there is one runtime here"),
+            ),
+            RunBy::Cri => found.note(
+                path,
+                format!(
+                    "RuntimeClass objects are not read: the runtime's handler {class:?} is taken"
+                ),
+            ),
+        }
     }
     if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
         found.refuse("spec.os.name", "this machine runs Linux");
@@ -166,16 +191,27 @@ fn scheduling(spec: &PodSpec, node: &Node, found: &mut Findings) {
 fn pod_security(security: &PodSecurityContext, found: &mut Findings) {
     let path = "spec.securityContext";
     if security.se_linux_options.is_some() {
-        found.refuse(format!("{path}.seLinuxOptions"), "SELinux labels are not supported");
+        found.cri_only(format!("{path}.seLinuxOptions"), "SELinux labels are not supported");
     }
     if security.windows_options.is_some() {
         found.refuse(format!("{path}.windowsOptions"), "this machine runs Linux");
     }
     for (index, sysctl) in security.sysctls.iter().enumerate() {
-        found.refuse(
-            format!("{path}.sysctls[{index}]"),
-            format!("sysctl {} cannot be set for one pod here", sysctl.name),
-        );
+        let (path, name) = (format!("{path}.sysctls[{index}]"), &sysctl.name);
+        // The kubelet rejects a pod with another one (`SysctlForbidden`) unless it is told to allow it.
+        match found.by {
+            RunBy::Cri if SAFE_SYSCTLS.contains(&name.replace('/', ".").as_str()) => {}
+            RunBy::Cri => found.refuse(
+                path,
+                format!(
+                    "sysctl {name} is not in the list of those that a kubelet allows: {}",
+                    SAFE_SYSCTLS.join(", ")
+                ),
+            ),
+            RunBy::Process => {
+                found.cri_only(path, &format!("sysctl {name} cannot be set for one pod here"));
+            }
+        }
     }
     profile(path, "seccompProfile", security.seccomp_profile.as_ref(), found);
     profile(path, "appArmorProfile", security.app_armor_profile.as_ref(), found);
@@ -185,12 +221,15 @@ fn pod_security(security: &PodSecurityContext, found: &mut Findings) {
 /// cannot be loaded.
 fn profile(path: &str, field: &str, profile: Option<&SecurityProfile>, found: &mut Findings) {
     let path = format!("{path}.{field}.type");
+    if found.by == RunBy::Cri {
+        return;
+    }
     match profile.map(|profile| profile.kind.as_str()) {
         None | Some("Unconfined" | "") => {}
         Some("RuntimeDefault") => {
             found.note(path, "no profile is installed: the container runs as with Unconfined");
         }
-        Some(kind) => found.refuse(path, format!("{kind} profiles cannot be loaded")),
+        Some(kind) => found.cri_only(path, &format!("{kind} profiles cannot be loaded")),
     }
 }
 
@@ -223,20 +262,20 @@ fn container(path: &str, container: &Container, found: &mut Findings) {
     if container.stdin {
         found.note(format!("{path}.stdin"), "nothing can attach: standard input is empty");
     }
-    if container.tty {
+    if container.tty && found.by == RunBy::Process {
         found.note(format!("{path}.tty"), "no terminal is allocated: output is a pipe");
     }
 }
 
 fn container_security(path: &str, security: &SecurityContext, found: &mut Findings) {
     if security.se_linux_options.is_some() {
-        found.refuse(format!("{path}.seLinuxOptions"), "SELinux labels are not supported");
+        found.cri_only(format!("{path}.seLinuxOptions"), "SELinux labels are not supported");
     }
     if security.windows_options.is_some() {
         found.refuse(format!("{path}.windowsOptions"), "this machine runs Linux");
     }
     if security.proc_mount.as_deref().is_some_and(|kind| kind != "Default") {
-        found.refuse(format!("{path}.procMount"), "only Default is supported");
+        found.cri_only(format!("{path}.procMount"), "only Default is supported");
     }
     profile(path, "seccompProfile", security.seccomp_profile.as_ref(), found);
     profile(path, "appArmorProfile", security.app_armor_profile.as_ref(), found);
@@ -252,6 +291,22 @@ fn container_security(path: &str, security: &SecurityContext, found: &mut Findin
         }
     }
 }
+
+/// kubelet: `SafeSysctlAllowlist`.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
 
 fn resources(path: &str, resources: &ResourceRequirements, found: &mut Findings) {
     if !resources.claims.is_empty() {

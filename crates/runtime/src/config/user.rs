@@ -5,6 +5,7 @@ use std::path::Path;
 
 use holdfast_manifest::object::Pod;
 use holdfast_manifest::object::container::Container;
+use holdfast_manifest::object::pod::PodSecurityContext;
 
 use crate::contract::{RootFs, User};
 use crate::image::{Image, view};
@@ -100,6 +101,9 @@ pub(super) fn resolve(
             }
         }
     }
+    if matches!(image.root, RootFs::Image(_)) {
+        return for_runtime(pod_security, run_as_user, run_as_group, &image_user);
+    }
     let passwd = read(&image.root, "/etc/passwd");
     let (uid, entry) = match (run_as_user, image_user) {
         (Some(uid), _) => {
@@ -134,15 +138,27 @@ pub(super) fn resolve(
     {
         groups_of(&text, &entry.name).for_each(|gid| groups.add(gid));
     }
-    if let Some(security) = pod_security {
-        if let Some(gid) = security.fs_group {
-            groups.add(id("fsGroup", gid)?);
-        }
-        for &gid in &security.supplemental_groups {
-            groups.add(id("supplementalGroups", gid)?);
-        }
-    }
-    Ok(User { uid, gid, groups: groups.0 })
+    groups.of_pod(pod_security)?;
+    Ok(User { uid, gid, groups: groups.0, name: None })
+}
+
+/// What a runtime is told that looks into /etc/passwd and /etc/group by itself (kubelet:
+/// `determineEffectiveSecurityContext`).
+fn for_runtime(
+    pod: Option<&PodSecurityContext>,
+    user: Option<i64>,
+    group: Option<i64>,
+    image_user: &ImageUser<'_>,
+) -> Result<User, UserError> {
+    let (uid, name) = match (user, image_user) {
+        (Some(uid), _) => (Some(id("runAsUser", uid)?), None),
+        (None, ImageUser::Id(uid)) => (Some(*uid), None),
+        (None, ImageUser::Name(name)) => (None, Some((*name).to_owned())),
+    };
+    let gid = group.map(|gid| id("runAsGroup", gid)).transpose()?;
+    let mut groups = Groups::default();
+    groups.of_pod(pod)?;
+    Ok(User { uid, gid, groups: groups.0, name })
 }
 
 /// Group ids in order, each once.
@@ -154,6 +170,18 @@ impl Groups {
         if !self.0.contains(&gid) {
             self.0.push(gid);
         }
+    }
+
+    /// Those that the pod asks for.
+    fn of_pod(&mut self, security: Option<&PodSecurityContext>) -> Result<(), UserError> {
+        let Some(security) = security else { return Ok(()) };
+        if let Some(gid) = security.fs_group {
+            self.add(id("fsGroup", gid)?);
+        }
+        for &gid in &security.supplemental_groups {
+            self.add(id("supplementalGroups", gid)?);
+        }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use holdfast_lifecycle::{ContainerId, HookKind, Input, Output, ProbeKind, ProbeR
 use super::{Driver, spec_of};
 use crate::contract::Runtime;
 use crate::hook;
+use crate::image::PullPolicy;
 use crate::notice::{MarkStep, Notice};
 use crate::probe::{self, Target};
 
@@ -134,7 +135,11 @@ impl<R: Runtime + 'static> Driver<R> {
     }
 
     fn create_sandbox(&mut self, attempt: u32) {
-        let config = self.assets.sandbox(attempt);
+        let (config, notes) = self.assets.sandbox(attempt);
+        let missing = self.assets.missing_pull_secrets().filter(|_| attempt == 0);
+        for note in notes.into_iter().chain(missing) {
+            self.notify(Notice::Message(note));
+        }
         let fallback = self.assets.fallback_address();
         let (env, answers) = (Rc::clone(&self.env), self.answers.clone());
         self.operations.spawn_local(async move {
@@ -148,14 +153,17 @@ impl<R: Runtime + 'static> Driver<R> {
 
     fn pull(&mut self, id: ContainerId) {
         self.mark(Some(id), 0, MarkStep::Pull);
-        let (assets, answers) = (Rc::clone(&self.assets), self.answers.clone());
-        self.operations.spawn_local(async move {
-            let input = match assets.pull(id).await {
+        let (env, assets) = (Rc::clone(&self.env), Rc::clone(&self.assets));
+        let answers = self.answers.clone();
+        let task = self.operations.spawn_local(async move {
+            let input = match assets.pull(id, &env.runtime).await {
                 Ok(image_id) => Input::Pulled { container: id, image_id },
                 Err((reason, message)) => Input::PullFailed { container: id, reason, message },
             };
             let _ = answers.send(input);
         });
+        self.pulls.retain(|(_, task)| !task.is_finished());
+        self.pulls.push((id, task));
     }
 
     fn start(&mut self, id: ContainerId, instance: InstanceId, count: u32) {
@@ -268,6 +276,20 @@ impl<R: Runtime + 'static> Driver<R> {
         for (instance, hook, task) in std::mem::take(&mut self.hooks) {
             task.abort();
             self.feed(Input::HookDone { instance, hook, result: Err("killed".into()) });
+        }
+    }
+
+    /// Ends every pull that runs: the pod is deleted, and the kubelet then cancels the context of the
+    /// sync that waits for it. Looking for an image that is never pulled ends by itself.
+    pub(super) fn abort_pulls(&mut self) {
+        for (container, task) in std::mem::take(&mut self.pulls) {
+            if !task.is_finished() && self.assets.pull_policy(container) != Some(PullPolicy::Never)
+            {
+                task.abort();
+                let message = "rpc error: code = Canceled desc = context canceled".to_owned();
+                let reason = "ErrImagePull".into();
+                self.feed(Input::PullFailed { container, reason, message });
+            }
         }
     }
 

@@ -44,6 +44,8 @@ pub(crate) fn read_file(root: &RootFs, path: &Path, limit: u64) -> io::Result<Op
                 None => return Ok(None),
             }
         }
+        // Only the runtime sees into it.
+        RootFs::Image(_) => return Ok(None),
     };
     if !file.metadata()?.is_file() {
         return Ok(None);

@@ -170,6 +170,7 @@ impl Attendant {
             container: self.name.clone(),
             stderr: index == 1,
             line,
+            receipt: None,
         });
     }
 }

@@ -19,10 +19,10 @@ mod container;
 mod exec;
 mod link;
 mod network;
-mod output;
+pub(crate) mod output;
 mod sandbox;
 mod spec;
-mod termination;
+pub(crate) mod termination;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};

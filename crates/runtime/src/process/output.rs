@@ -11,13 +11,13 @@ const TAIL_LINES: usize = 80;
 
 /// Cuts a stream into lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     partial: Vec<u8>,
 }
 
 impl Lines {
     /// Takes bytes and gives the lines that are complete by now, without their ends.
-    pub(super) fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(Vec<u8>)) {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(Vec<u8>)) {
         while let Some(&first) = bytes.first() {
             let room = MAX_LINE - self.partial.len();
             if first == b'\n' {
@@ -37,7 +37,7 @@ impl Lines {
     }
 
     /// Gives what is left without a line end.
-    pub(super) fn finish(&mut self, mut line: impl FnMut(Vec<u8>)) {
+    pub(crate) fn finish(&mut self, mut line: impl FnMut(Vec<u8>)) {
         if !self.partial.is_empty() {
             line(std::mem::take(&mut self.partial));
         }
@@ -46,13 +46,13 @@ impl Lines {
 
 /// The end of a container's log.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     bytes: Vec<u8>,
 }
 
 impl Tail {
     /// Adds a line.
-    pub(super) fn push(&mut self, line: &[u8]) {
+    pub(crate) fn push(&mut self, line: &[u8]) {
         self.bytes.extend_from_slice(&line[line.len().saturating_sub(TAIL_BYTES)..]);
         self.bytes.push(b'\n');
         if self.bytes.len() > 4 * TAIL_BYTES {
@@ -61,7 +61,7 @@ impl Tail {
     }
 
     /// The last 80 lines, at most 2048 bytes.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let bytes = &self.bytes[self.bytes.len().saturating_sub(TAIL_BYTES)..];
         let mut start = bytes.len();
         let mut lines = 0;
@@ -80,7 +80,7 @@ impl Tail {
 
 /// Reads what is in a pipe right now, without asking the reactor (which may not have seen it yet).
 /// True when there is nothing more and never will be.
-pub(super) fn drain(pipe: &impl AsFd, mut chunk: impl FnMut(&[u8])) -> bool {
+pub(crate) fn drain(pipe: &impl AsFd, mut chunk: impl FnMut(&[u8])) -> bool {
     let mut buffer = [0; 16 * 1024];
     loop {
         match rustix::io::read(pipe, &mut buffer) {
@@ -94,7 +94,7 @@ pub(super) fn drain(pipe: &impl AsFd, mut chunk: impl FnMut(&[u8])) -> bool {
 }
 
 /// A pipe whose reading end is the reactor's.
-pub(super) fn pipe() -> io::Result<(tokio::net::unix::pipe::Receiver, std::os::fd::OwnedFd)> {
+pub(crate) fn pipe() -> io::Result<(tokio::net::unix::pipe::Receiver, std::os::fd::OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&read, true)?;
     Ok((tokio::net::unix::pipe::Receiver::from_owned_fd(read)?, write))

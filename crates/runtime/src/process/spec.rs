@@ -40,6 +40,9 @@ pub(super) fn translate(
         root: match &config.root {
             RootFs::Host => Root::Host,
             RootFs::Layers(layers) => Root::Layers(layers.clone()),
+            RootFs::Image(image) => {
+                return Err(Failure::create(format!("image {image} is not of this runtime")));
+            }
         },
         read_only_root: config.read_only_root,
         mounts,
@@ -67,7 +70,7 @@ fn capabilities(names: &[String]) -> Result<Caps, Failure> {
 
 fn mount(mount: &contract::Mount) -> MountSpec {
     let source = match &mount.source {
-        MountSource::Bind(path) => Source::Host(path.clone()),
+        MountSource::Bind(path) | MountSource::BindPart(path) => Source::Host(path.clone()),
         MountSource::PodTmpfs(tmpfs) => Source::Memory(Memory {
             name: tmpfs.name.clone(),
             size: tmpfs.size,

@@ -12,21 +12,21 @@ const MAX: u64 = 4096;
 
 /// Where a container's message comes from.
 #[derive(Debug)]
-pub(super) struct Termination {
+pub(crate) struct Termination {
     /// The file, where one can be bound.
-    pub(super) file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// `FallbackToLogsOnError`.
-    pub(super) from_logs: bool,
+    pub(crate) from_logs: bool,
 }
 
 /// Makes the file; every user of a container may write it, as the kubelet does it.
-pub(super) fn create(path: &Path) -> io::Result<()> {
+pub(crate) fn create(path: &Path) -> io::Result<()> {
     File::create(path)?.set_permissions(fs::Permissions::from_mode(0o666))
 }
 
 impl Termination {
     /// The message (kubelet: `getTerminationMessage`); the file is removed.
-    pub(super) fn take(&self, code: i32, tail: &Tail) -> String {
+    pub(crate) fn take(&self, code: i32, tail: &Tail) -> String {
         let message = self.file.as_deref().map(read_end).unwrap_or_default();
         if let Some(file) = &self.file {
             let _ = fs::remove_file(file);

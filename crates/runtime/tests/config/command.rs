@@ -60,14 +60,19 @@ fn directory_limits_and_identity() {
         "resources": {"limits": {"cpu": "1500m", "memory": "64Mi"}, "requests": {"cpu": "0.2"}},
     }));
     assert_eq!(config.cwd, Some(PathBuf::from("/own")));
-    let limits =
-        Limits { memory: Some(64 << 20), cpu_milli: Some(1500), cpu_request_milli: Some(200) };
+    let limits = Limits {
+        memory: Some(64 << 20),
+        cpu_milli: Some(1500),
+        cpu_request_milli: Some(200),
+        oom_score: 999,
+    };
     assert_eq!(config.limits, limits);
     assert_eq!(config.instance, InstanceId(7));
     assert_eq!((&*config.pod, config.name.as_str(), config.restart_count), ("uid-1", "main", 2));
     let config = bench.config(json!({"resources": {"limits": {"cpu": 2}}}));
     assert_eq!(config.limits.cpu_request_milli, Some(2000), "a request defaults to the limit");
-    assert_eq!(bench.config(json!({})).limits, Limits::default());
+    let none = Limits { oom_score: 1000, ..Limits::default() };
+    assert_eq!(bench.config(json!({})).limits, none);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::Bench;
 fn at<'a>(mounts: &'a [Mount], target: &str) -> (&'a Path, &'a Mount) {
     let mount = mounts.iter().find(|mount| mount.target == Path::new(target)).unwrap();
     match &mount.source {
-        MountSource::Bind(path) => (path, mount),
+        MountSource::Bind(path) | MountSource::BindPart(path) => (path, mount),
         other => panic!("{other:?}"),
     }
 }

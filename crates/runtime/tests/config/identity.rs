@@ -12,7 +12,7 @@ fn user(bench: &Bench, container: Value, pod: Value) -> User {
 }
 
 fn is(uid: Option<u32>, gid: Option<u32>, groups: &[u32]) -> User {
-    User { uid, gid, groups: groups.to_vec() }
+    User { uid, gid, groups: groups.to_vec(), name: None }
 }
 
 #[test]

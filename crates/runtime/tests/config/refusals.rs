@@ -1,6 +1,6 @@
 //! Nothing is ignored in silence.
 
-use holdfast_runtime::config::{Finding, notices, unsupported};
+use holdfast_runtime::config::{Finding, RunBy, notices, unsupported};
 use serde_json::{Value, json};
 
 use super::{Bench, pod};
@@ -24,8 +24,8 @@ fn a_usual_pod_has_nothing_to_refuse() {
         "lifecycle": {"stopSignal": "SIGUSR1"},
     });
     let pod = pod(container, spec);
-    assert_eq!(unsupported(&pod), []);
-    assert_eq!(notices(&pod, &Bench::new().node), []);
+    assert_eq!(unsupported(&pod, RunBy::Process), []);
+    assert_eq!(notices(&pod, &Bench::new().node, RunBy::Process), []);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn every_refusal_names_its_field() {
         ),
     ];
     for (container, spec, path) in cases {
-        assert_eq!(paths(unsupported(&pod(container, spec))), [path]);
+        assert_eq!(paths(unsupported(&pod(container, spec), RunBy::Process)), [path]);
     }
 }
 
@@ -119,9 +119,9 @@ fn what_does_less_is_said() {
     });
     let spec = json!({"nodeSelector": {"disk": "ssd", "zone": "a"}});
     let pod = pod(container, spec);
-    assert_eq!(unsupported(&pod), []);
+    assert_eq!(unsupported(&pod, RunBy::Process), []);
     assert_eq!(
-        paths(notices(&pod, &Bench::new().node)),
+        paths(notices(&pod, &Bench::new().node, RunBy::Process)),
         [
             "spec.nodeSelector[zone]",
             "spec.containers[0].securityContext.seccompProfile.type",
@@ -142,7 +142,7 @@ fn what_a_cluster_would_do_is_noted() {
         "readinessGates": [{"conditionType": "example.com/ready"}],
         "automountServiceAccountToken": true,
     });
-    let found = notices(&pod(json!({}), spec), &Bench::new().node);
+    let found = notices(&pod(json!({}), spec), &Bench::new().node, RunBy::Process);
     assert_eq!(
         paths(found),
         [
@@ -154,5 +154,5 @@ fn what_a_cluster_would_do_is_noted() {
     );
     let here = Bench::new().node.name;
     let spec = json!({"nodeName": here, "automountServiceAccountToken": false});
-    assert_eq!(notices(&pod(json!({}), spec), &Bench::new().node), []);
+    assert_eq!(notices(&pod(json!({}), spec), &Bench::new().node, RunBy::Process), []);
 }

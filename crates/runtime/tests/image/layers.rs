@@ -162,7 +162,7 @@ fn a_layer_is_shared_by_images_and_too_many_are_merged() {
         .with_form(LayerForm::Overlay);
     let layers = |tag: &str| match store.pull(tag, PullPolicy::Always).unwrap().root {
         RootFs::Layers(layers) => layers,
-        RootFs::Host => panic!("host"),
+        RootFs::Host | RootFs::Image(_) => panic!("host"),
     };
     assert_eq!(layers("app:few")[..2], layers("app:more")[..2]);
     let many = layers("app:many");

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use holdfast_lifecycle::status::InstanceId;
 use holdfast_runtime::contract::{
-    ContainerConfig, ExecOutcome, Limits, PodUid, RootFs, Runtime, RuntimeEvent, SandboxConfig,
-    StartError, User,
+    Confinement, ContainerConfig, ExecOutcome, Limits, PodUid, RootFs, Runtime, RuntimeEvent,
+    SandboxConfig, StartError, User,
 };
 use holdfast_runtime::process::{Isolation, Network, ProcessOptions, ProcessRuntime};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -310,14 +310,8 @@ pub fn sandbox() -> SandboxConfig {
     SandboxConfig {
         pod: pod(),
         name: "web".to_owned(),
-        attempt: 0,
         hostname: Some("web".to_owned()),
-        host_network: false,
-        host_pid: false,
-        host_ipc: false,
-        share_process_namespace: false,
-        host_ports: Vec::new(),
-        cpu_request_milli: 0,
+        ..SandboxConfig::default()
     }
 }
 
@@ -328,7 +322,9 @@ pub fn sh(number: u64, script: &str) -> ContainerConfig {
         name: format!("c{number}"),
         instance: InstanceId(number),
         restart_count: 0,
+        image: "host".to_owned(),
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        args: Vec::new(),
         env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".to_owned())],
         cwd: None,
         root: RootFs::Host,
@@ -337,11 +333,16 @@ pub fn sh(number: u64, script: &str) -> ContainerConfig {
         user: User::default(),
         privileged: false,
         capabilities: Some(default_capabilities()),
+        changed_capabilities: Default::default(),
         no_new_privileges: false,
+        confinement: Confinement::default(),
         limits: Limits::default(),
         termination_message_path: "/dev/termination-log".to_owned(),
         termination_message_from_logs: false,
         stop_signal: 15,
+        own_stop_signal: false,
+        tty: false,
+        stdin: false,
     }
 }
 

@@ -161,7 +161,8 @@ fn it_belongs_to_the_group() {
         let text = "stat -c '%a %g' /m /d; echo x > /m/f && echo y > /d/f; \
                     stat -c %g /m/f /d/f";
         let mut config = script(1, text, vec![owned(), at(inside, "/d")]);
-        config.user = User { uid: Some(1000), gid: Some(1000), groups: vec![4711] };
+        config.user =
+            User { uid: Some(1000), gid: Some(1000), groups: vec![4711], ..User::default() };
         let ended = world.run(config).await;
         assert_eq!(ended.stdout, "3777 4711\n3777 4711\n4711\n4711\n", "{}", ended.stderr);
     });

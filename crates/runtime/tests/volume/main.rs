@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use holdfast_manifest::object::{ConfigMap, Pod, Secret};
 use holdfast_runtime::config::{Allocatable, Node, Objects, PodView};
+use holdfast_runtime::contract::MountSource;
 use holdfast_runtime::volume::PodVolumes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -96,7 +97,7 @@ fn source_of(volumes: &PodVolumes, pod: &Pod) -> PathBuf {
 
 fn bind(mount: &holdfast_runtime::contract::Mount) -> &Path {
     match &mount.source {
-        holdfast_runtime::contract::MountSource::Bind(path) => path,
+        MountSource::Bind(path) | MountSource::BindPart(path) => path,
         other => panic!("{other:?}"),
     }
 }

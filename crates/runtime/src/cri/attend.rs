@@ -1,0 +1,303 @@
+//! Listens to one container from its start to its end: output, and how it ended.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_lifecycle::status::InstanceId;
+use tokio::sync::{Notify, Semaphore};
+use tonic::Code;
+
+use super::Inner;
+use super::api::{self, ContainerState};
+use super::client::REQUEST;
+use super::logs::{Line, LogReader};
+use super::process::Process;
+use crate::contract::{PodUid, RuntimeEvent};
+use crate::process::output::Tail;
+use crate::process::termination::Termination;
+
+/// A container that was started.
+#[derive(Debug)]
+pub(super) struct Started {
+    /// The runtime's name for it.
+    pub(super) id: String,
+    /// The runtime's name for its sandbox.
+    pub(super) sandbox: String,
+    pub(super) pod: PodUid,
+    pub(super) name: String,
+    pub(super) instance: InstanceId,
+    /// The signal of `lifecycle.stopSignal`, which no image of the runtime's knows.
+    pub(super) stop_signal: Option<i32>,
+    /// Where its log is.
+    pub(super) log: PathBuf,
+    /// Whether its end is to look like the kernel's doing.
+    pub(super) oom: Cell<bool>,
+    /// Whether it was sent SIGKILL, or given up, while the runtime was gone.
+    pub(super) killed: Cell<bool>,
+    /// Its main process, once it is known.
+    pub(super) process: RefCell<Option<Rc<Process>>>,
+    /// Whether the runtime has been asked which that is.
+    pub(super) looked: Cell<bool>,
+    /// Whether it has ended and that has been told.
+    pub(super) ended: Cell<bool>,
+    /// Wakes those who wait for that, and for its process to be known.
+    pub(super) news: Notify,
+}
+
+/// How a container ended.
+enum End {
+    /// By itself, or killed.
+    Exited(api::ContainerStatus),
+    /// Someone has removed it from the runtime.
+    Removed,
+}
+
+/// How often an end is looked for although nothing hints at one.
+const SAFETY: Duration = Duration::from_secs(10);
+/// A log that has grown over this is begun anew (kubelet: `containerLogMaxSize`).
+const MAX_LOG: u64 = 10 << 20;
+/// How long a runtime may take to close a log that it has left.
+const CLOSING: Duration = Duration::from_secs(1);
+
+impl Started {
+    /// Waits until its end has been told.
+    pub(super) async fn until_ended(&self) {
+        self.until(|this| this.ended.get()).await;
+    }
+
+    /// Waits until it is known which its process is, or that nobody can say.
+    pub(super) async fn until_looked(&self) {
+        self.until(|this| this.looked.get() || this.ended.get()).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        while !holds(self) {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if !holds(self) {
+                news.await;
+            }
+        }
+    }
+}
+
+/// Listens to a container until it has ended.
+pub(super) async fn attend(inner: Rc<Inner>, container: Rc<Started>, termination: Termination) {
+    let reader = LogReader::new(container.log.clone(), inner.inotify.clone());
+    let tail = termination.from_logs.then(Tail::default);
+    let mut output = Output { inner: &inner, container: &container, reader, tail };
+    let end = {
+        let end = end(&inner, &container);
+        tokio::pin!(end);
+        loop {
+            output.take_all().await;
+            tokio::select! {
+                biased;
+                end = &mut end => break end,
+                () = output.reader.changed() => {}
+            }
+        }
+    };
+    // The runtime tells an end when it has written all of the output.
+    output.take_all().await;
+    output.finish().await;
+    let tail = output.tail.take().unwrap_or_default();
+    container.ended.set(true);
+    inner.files.forget_instance(container.instance.0);
+    tell(&inner, &container, end, &termination, &tail);
+    container.news.notify_waiters();
+}
+
+fn tell(inner: &Inner, container: &Started, end: End, termination: &Termination, tail: &Tail) {
+    let (pod, instance) = (Arc::clone(&container.pod), container.instance);
+    let event = match end {
+        End::Exited(status) => {
+            let code = status.exit_code;
+            // kubelet: `convertToKubeContainerStatus`.
+            let own = termination.take(code, tail);
+            let message = match (status.message.as_str(), own.as_str()) {
+                ("", _) => own,
+                (runtimes, "") => runtimes.to_owned(),
+                (runtimes, own) => format!("{runtimes}: {own}"),
+            };
+            let oom = container.oom.get() || status.reason == "OOMKilled";
+            RuntimeEvent::Exited { pod, instance, code, oom, message }
+        }
+        End::Removed => {
+            termination.take(0, tail);
+            RuntimeEvent::Removed { pod, instance }
+        }
+    };
+    // Nobody listens any more: then nobody misses it.
+    let _ = inner.events.send(event);
+}
+
+/// Waits for the end of a container.
+async fn end(inner: &Inner, container: &Started) -> End {
+    let hint = inner.hints.about(&container.id);
+    let mut unknown = false;
+    // How soon to ask again when its process has ended and the runtime does not say so yet.
+    let mut again = Duration::from_millis(1);
+    loop {
+        let process = container.process.borrow().clone();
+        let request = api::ContainerStatusRequest {
+            container_id: container.id.clone(),
+            verbose: process.is_none(),
+        };
+        match inner.client.once(request, Some(REQUEST)).await {
+            Ok(api::ContainerStatusResponse { status: Some(status), info }) => match status.state()
+            {
+                ContainerState::Exited => return End::Exited(status),
+                ContainerState::Unknown if !unknown => {
+                    unknown = true;
+                    let (pod, instance) = (Arc::clone(&container.pod), container.instance);
+                    let _ = inner.events.send(RuntimeEvent::Unknown { pod, instance });
+                }
+                _ if process.is_none() => {
+                    *container.process.borrow_mut() =
+                        Process::of(&info, &container.id).map(Rc::new);
+                    container.looked.set(true);
+                    container.news.notify_waiters();
+                }
+                _ => {}
+            },
+            Err(error) if error.is(Code::NotFound) => return End::Removed,
+            Err(error) if error.is_gone() => {
+                tokio::select! {
+                    () = inner.client.surely_returned() => {}
+                    () = killed(container) => {
+                        // Nobody else can say how it ended.
+                        return End::Exited(api::ContainerStatus {
+                            exit_code: 137,
+                            ..api::ContainerStatus::default()
+                        });
+                    }
+                }
+                continue;
+            }
+            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+        let process = container.process.borrow().clone();
+        let ended = async {
+            match &process {
+                Some(process) => {
+                    process.ended().await;
+                    // It takes a moment until that has come round to the runtime.
+                    tokio::time::sleep(again).await;
+                    true
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let over = tokio::select! {
+            over = ended => over,
+            () = hint.comes(process.is_some()) => false,
+            () = tokio::time::sleep(SAFETY) => false,
+        };
+        if over {
+            again = (again * 2).min(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Waits until a container is dead that was sent SIGKILL behind the runtime's back, or is given up.
+async fn killed(container: &Started) {
+    while !container.killed.get() {
+        container.news.notified().await;
+    }
+    let process = container.process.borrow().clone();
+    if let Some(process) = process {
+        process.ended().await;
+    }
+}
+
+/// Passes output on.
+struct Output<'a> {
+    inner: &'a Inner,
+    container: &'a Started,
+    reader: LogReader,
+    tail: Option<Tail>,
+}
+
+impl Output<'_> {
+    /// Takes all there is at the moment.
+    async fn take_all(&mut self) {
+        loop {
+            match self.reader.read() {
+                Ok(Some(lines)) => self.pass_on(lines).await,
+                Ok(None) => return,
+                Err(error) => {
+                    let name = &self.container.name;
+                    let log = self.container.log.display();
+                    self.inner.client.warn(format!("{name}: cannot read its log {log}: {error}"));
+                    return;
+                }
+            }
+            if self.reader.size() > MAX_LOG {
+                self.rotate().await;
+            }
+        }
+    }
+
+    async fn finish(&mut self) {
+        let lines = self.reader.finish();
+        self.pass_on(lines).await;
+    }
+
+    async fn pass_on(&mut self, lines: Vec<Line>) {
+        for Line { stderr, text } in lines {
+            if let Some(tail) = &mut self.tail {
+                tail.push(&text);
+            }
+            let receipt = receipt(&self.inner.room, text.len()).await;
+            let _ = self.inner.events.send(RuntimeEvent::Output {
+                pod: Arc::clone(&self.container.pod),
+                container: self.container.name.clone(),
+                stderr,
+                line: text,
+                receipt,
+            });
+        }
+        // A container that never stops writing must not keep the others waiting.
+        tokio::task::yield_now().await;
+    }
+
+    /// Lets the runtime begin a new file, and removes the one that has been read.
+    async fn rotate(&mut self) {
+        let log = &self.container.log;
+        let old = log.with_extension("log.old");
+        if std::fs::rename(log, &old).is_err() {
+            return;
+        }
+        let request = api::ReopenContainerLogRequest { container_id: self.container.id.clone() };
+        match self.inner.client.call(request, Some(REQUEST)).await {
+            Ok(_) => {
+                // What it had in its hands goes into the old file still.
+                let _ = tokio::time::timeout(CLOSING, self.reader.closed()).await;
+                while let Ok(Some(lines)) = self.reader.read() {
+                    self.pass_on(lines).await;
+                }
+                let _ = std::fs::remove_file(&old);
+            }
+            // It has ended; or the runtime cannot do that, and the file grows.
+            Err(_) => drop(std::fs::rename(&old, log)),
+        }
+    }
+}
+
+/// Room for a line of output among those that nobody has taken yet.
+async fn receipt(room: &Arc<Semaphore>, length: usize) -> crate::contract::Receipt {
+    let wanted = u32::try_from(length + LINE_COST).unwrap_or(u32::MAX).min(ROOM as u32);
+    // The semaphore is never closed.
+    let permit = Arc::clone(room).acquire_many_owned(wanted).await.ok()?;
+    Some(Arc::new(permit))
+}
+
+/// How many bytes of output may be on their way.
+pub(super) const ROOM: usize = 4 << 20;
+/// What a line takes beside its text.
+const LINE_COST: usize = 128;
