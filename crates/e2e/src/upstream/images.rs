@@ -23,6 +23,8 @@ pub(super) fn make(references: &[String], minor: &str) -> Result<Vec<PathBuf>> {
         agnhost(named("agnhost"), minor)?,
         with_shell("busybox", named("busybox"), "")?,
         with_shell("nonroot", named("nonroot"), "1234")?,
+        // No web server is asked of it by these specs, only another image with a shell.
+        with_shell("nginx", named("nginx"), "")?,
         pause(named("pause"))?,
     ])
 }
