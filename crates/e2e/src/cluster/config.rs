@@ -212,6 +212,9 @@ disable_apparmor = true
 disable_hugetlb_controller = true
 tolerate_missing_hugetlb_controller = true
 
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = {registries}
+
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{CNI_PLUGINS}"
 conf_dir = {cni}
@@ -227,6 +230,7 @@ runtime_type = "io.containerd.runc.v2"
             temp = quoted(dir.join("tmp")),
             socket = quoted(socket(self.layout, number)),
             opt = quoted(dir.join("containerd/opt")),
+            registries = quoted(registries(self.layout, number)),
             cni = quoted(cni),
         );
         write(&config, text)?;
@@ -381,6 +385,11 @@ runtime_type = "io.containerd.runc.v2"
 /// The containerd of the `number`th node.
 pub(super) fn socket(layout: &Layout, number: usize) -> PathBuf {
     layout.unit(&node(number)).join("containerd.sock")
+}
+
+/// Where the containerd of the `number`th node looks for what stands for a registry.
+pub(super) fn registries(layout: &Layout, number: usize) -> PathBuf {
+    layout.unit(&node(number)).join("registries")
 }
 
 fn component(name: &str, argv: &[&str]) -> Component {

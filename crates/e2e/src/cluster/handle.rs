@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::api::Client;
-use super::layout::{Layout, node, tail};
+use super::layout::{Layout, node, tail, write};
 use super::state::State;
 use super::unit::Control;
 use super::{Options, config, default_dir, load, running, up};
 use crate::go;
+use crate::image::Registry;
 
 /// A cluster that is up. It stays up when this is dropped.
 #[derive(Debug, Clone)]
@@ -100,6 +101,26 @@ impl Cluster {
         load(&self.layout, image).await
     }
 
+    /// Lets the nodes pull the images of these archives: the result stands for the registry of that
+    /// name until it is dropped.
+    ///
+    /// # Errors
+    /// When an archive cannot be read, or the nodes not be told.
+    pub fn mirror(&self, registry: &str, archives: &[PathBuf]) -> Result<Mirror> {
+        let block = self.state.block.context("a cluster that is up has a network")?;
+        let mut mirror =
+            Mirror { registry: Registry::serve(block.host().into(), archives)?, dirs: Vec::new() };
+        let url = mirror.registry.url();
+        for number in 1..=self.state.nodes {
+            let dir = config::registries(&self.layout, number).join(registry);
+            mirror.dirs.push(dir.clone());
+            // containerd reads it at each pull.
+            let text = format!("[host.\"{url}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+            write(&dir.join("hosts.toml"), text)?;
+        }
+        Ok(mirror)
+    }
+
     /// The `number`th node, from 1.
     ///
     /// # Errors
@@ -121,6 +142,23 @@ impl Cluster {
     #[must_use]
     pub fn kubernetes(&self) -> &str {
         &self.state.kubernetes
+    }
+}
+
+/// What stands for a registry (see [`Cluster::mirror`]).
+#[derive(Debug)]
+pub struct Mirror {
+    registry: Registry,
+    /// Where the nodes are told so.
+    dirs: Vec<PathBuf>,
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        for dir in &self.dirs {
+            // The cluster may be gone by now.
+            let _ = std::fs::remove_dir_all(dir);
+        }
     }
 }
 

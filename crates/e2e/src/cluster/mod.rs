@@ -33,7 +33,7 @@ use serde_json::{Map, Value};
 
 pub use config::PAUSE;
 pub use down::{down, leftovers};
-pub use handle::{Cluster, Node};
+pub use handle::{Cluster, Mirror, Node};
 pub use layout::Layout;
 pub use up::up;
 

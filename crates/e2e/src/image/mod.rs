@@ -3,6 +3,7 @@
 mod archive;
 mod known;
 mod program;
+mod registry;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 pub use archive::{Image, Node};
 pub use known::{Known, busybox, holdfast_program};
 pub use program::{find, program};
+pub use registry::Registry;
 
 /// `cargo xtask image …`
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cluster::{Cluster, Options};
+use crate::cluster::{Cluster, Mirror, Options};
 use crate::{cluster, go};
 use specs::{Outcome, Spec, Suite};
 
@@ -68,7 +68,7 @@ pub fn run(args: Args) -> Result<()> {
         chosen.iter().for_each(|spec| println!("{}", spec.text));
         return Ok(());
     }
-    let kubeconfig = target(&args, &suite)?;
+    let (kubeconfig, _mirror) = target(&args, &suite)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let mut target = vec![
         format!("-kubeconfig={}", kubeconfig.display()),
@@ -92,18 +92,21 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The kubeconfig to run against; the bench's own cluster is brought up and given the images.
-fn target(args: &Args, suite: &Suite) -> Result<PathBuf> {
+/// The kubeconfig to run against; the bench's own cluster is brought up and given the images. It can pull
+/// them as well, while the second lives: one spec wants to see that.
+fn target(args: &Args, suite: &Suite) -> Result<(PathBuf, Option<Mirror>)> {
     if let Some(kubeconfig) = &args.kubeconfig {
-        return Ok(std::path::absolute(kubeconfig)?);
+        return Ok((std::path::absolute(kubeconfig)?, None));
     }
     let options = Options { kubernetes: args.kubernetes.clone(), ..Options::default() };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let cluster = Cluster::up(&args.dir, &options).await?;
-        for image in images::make(&suite.images()?, &args.kubernetes)? {
-            cluster.load(&image).await?;
+        let images = images::make(&suite.images()?, &args.kubernetes)?;
+        for image in &images {
+            cluster.load(image).await?;
         }
-        Ok(cluster.kubeconfig())
+        let mirror = cluster.mirror("registry.k8s.io", &images)?;
+        Ok((cluster.kubeconfig(), Some(mirror)))
     })
 }
 
