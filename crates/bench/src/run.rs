@@ -39,13 +39,16 @@ pub struct Size {
     pub large: usize,
     /// Pods of the file of many.
     pub pods: usize,
+    /// Init containers of the pod whose processor time is measured.
+    pub inits: usize,
 }
 
 impl Size {
     /// What the numbers are made with.
-    pub const FULL: Self = Self { rounds: 20, steps: 50, sidecars: 10, large: 200, pods: 50 };
+    pub const FULL: Self =
+        Self { rounds: 20, steps: 50, sidecars: 10, large: 200, pods: 50, inits: 800 };
     /// What shows that the bench works.
-    pub const SMOKE: Self = Self { rounds: 1, steps: 3, sidecars: 2, large: 8, pods: 2 };
+    pub const SMOKE: Self = Self { rounds: 1, steps: 3, sidecars: 2, large: 8, pods: 2, inits: 16 };
 }
 
 impl Holdfast {
@@ -135,6 +138,7 @@ pub fn report(holdfast: &Holdfast, size: Size) -> Result<Section> {
     );
     reactions(holdfast, size, &mut section)?;
     times(holdfast, size, &mut section)?;
+    growth(holdfast, size, &mut section)?;
     binary(holdfast, &mut section)?;
     idle(holdfast, &mut section)?;
     Ok(section)
@@ -257,6 +261,47 @@ fn times(holdfast: &Holdfast, size: Size, section: &mut Section) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What a container costs in a large pod, where every step changes and publishes the status of the pod.
+fn growth(holdfast: &Holdfast, size: Size, section: &mut Section) -> Result<()> {
+    const PARTS: usize = 8;
+    let app = || vec![container("app", HOST, &TRUE)];
+    let write = |name: &str, count| {
+        let inits = containers("step", count, HOST, &TRUE);
+        holdfast.write(&format!("{name}.yaml"), &[pod(name, inits, app())])
+    };
+    let (whole, part) = (write("whole", size.inits)?, write("part", size.inits / PARTS)?);
+    let cost = |file: &Path, times: usize| -> Result<f64> {
+        let before = children_time()?;
+        for _ in 0..times {
+            holdfast.run(file, &[])?;
+        }
+        Ok(millis(children_time()? - before) / size.inits as f64)
+    };
+    let (parts, whole) = (cost(&part, PARTS)?, cost(&whole, 1)?);
+    section.push(
+        Row::new(&format!(
+            "processor time a container: {} init containers in one pod, against {PARTS} pods",
+            size.inits
+        ))
+        .wanted("<= 1.2 times")
+        .got(&format!(
+            "{whole:.2} ms, against {parts:.2}: {:.2} times",
+            whole / parts.max(f64::MIN_POSITIVE)
+        ))
+        .ok(whole <= parts * 1.2),
+    );
+    Ok(())
+}
+
+/// The time that processes which we have waited for have spent, with those that they have waited for.
+fn children_time() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The name before may have spaces in it. Fields 16 and 17, in hundredths of a second.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: u64 = fields.skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// Size, and whether it is static.

@@ -30,6 +30,6 @@ fn the_engine_is_measured() {
 fn real_processes_are_measured() {
     let holdfast = Holdfast::find(Some(holdfast())).expect("there is a binary");
     let section = run::report(&holdfast, Size::SMOKE).expect("every pod does what it should");
-    assert_eq!(section.len(), 8, "{section}");
+    assert_eq!(section.len(), 9, "{section}");
     assert!(!section.to_string().contains("NaN"), "{section}");
 }
