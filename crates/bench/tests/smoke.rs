@@ -7,10 +7,11 @@ use std::time::Duration;
 use holdfast_bench::run::{Holdfast, Size};
 use holdfast_bench::{engine, run};
 
-/// `holdfast` as it is in the sources now, built as this test was.
+/// `holdfast` as it is in the sources now, built as this test was; of the whole workspace, whose features
+/// it is built with when all tests are run, lest all that it depends on be built once more.
 fn holdfast() -> PathBuf {
     let build = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "holdfast-cli"])
+        .args(["build", "--quiet", "--locked", "--workspace", "--bin", "holdfast"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo starts");
