@@ -11,6 +11,7 @@
 pub mod cluster;
 pub mod go;
 pub mod image;
+#[allow(rustdoc::private_intra_doc_links, reason = "its map is for those who read its sources")]
 pub mod judge;
 pub mod packages;
 pub mod upstream;
