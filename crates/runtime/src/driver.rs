@@ -175,11 +175,7 @@ impl<R: Runtime + 'static> Driver<R> {
             tokio::select! {
                 biased;
                 Some(input) = self.answered.recv() => self.feed(input),
-                Some(inputs) = self.batched.recv() => {
-                    for input in inputs {
-                        self.engine.handle(self.env.clock.now(), input);
-                    }
-                }
+                Some(inputs) = self.batched.recv() => self.catch_up(inputs),
                 message = self.messages.recv() => match message {
                     Some(Message::Command(command)) => self.command(command),
                     Some(Message::Runtime(event)) => self.runtime_event(event),

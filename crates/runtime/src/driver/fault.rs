@@ -16,7 +16,9 @@ use crate::notice::{MarkStep, Notice};
 pub(super) struct Held {
     /// Runs that have not ended yet.
     waiting: HashSet<InstanceId>,
-    /// Their ends.
+    /// Once these have ended: the runs that take their place, and of which the engine does not know yet.
+    back: Option<HashSet<InstanceId>>,
+    /// The ends of the ones, or after that of the others.
     inputs: Vec<Input>,
 }
 
@@ -105,7 +107,7 @@ impl<R: Runtime + 'static> Driver<R> {
     fn daemon_restart(&mut self) {
         let waiting: HashSet<InstanceId> = self.running_instances().into_iter().collect();
         self.kill_all(false);
-        self.held = Some(Held { waiting, inputs: Vec::new() });
+        self.held = Some(Held { waiting, back: None, inputs: Vec::new() });
         self.daemon_is_back();
     }
 
@@ -114,7 +116,8 @@ impl<R: Runtime + 'static> Driver<R> {
         let (Some(held), Input::Exited { instance, .. }) = (&mut self.held, input) else {
             return false;
         };
-        if !held.waiting.remove(instance) {
+        let is_back = held.back.as_ref().is_some_and(|back| back.contains(instance));
+        if !held.waiting.remove(instance) && !is_back {
             return false;
         }
         held.inputs.push(input.clone());
@@ -125,7 +128,10 @@ impl<R: Runtime + 'static> Driver<R> {
 
     /// Once everything is down, starts it all again.
     fn daemon_is_back(&mut self) {
-        let Some(held) = self.held.take_if(|h| h.waiting.is_empty()) else { return };
+        let ready = |held: &&Held| held.waiting.is_empty() && held.back.is_none();
+        if self.held.as_ref().filter(ready).is_none() {
+            return;
+        }
         let known: Vec<(ContainerId, u32)> = self
             .plan
             .ids()
@@ -143,9 +149,11 @@ impl<R: Runtime + 'static> Driver<R> {
                 Err(e) => self.notify(Notice::Message(e.to_string())),
             }
         }
+        let Some(held) = &mut self.held else { return };
+        held.back = Some(configs.iter().map(|(_, instance, _)| *instance).collect());
+        let mut inputs = std::mem::take(&mut held.inputs);
         let (env, batches) = (Rc::clone(&self.env), self.batches.clone());
         self.operations.spawn_local(async move {
-            let mut inputs = held.inputs;
             for (container, instance, config) in configs {
                 match env.runtime.start(config).await {
                     Ok(()) => inputs.push(Input::Found { container, instance }),
@@ -154,6 +162,15 @@ impl<R: Runtime + 'static> Driver<R> {
             }
             let _ = batches.send(inputs);
         });
+    }
+
+    /// Tells the engine what happened while the daemon was restarted, as one, and then of runs that have
+    /// ended since.
+    pub(super) fn catch_up(&mut self, inputs: Vec<Input>) {
+        let since = self.held.take().map_or_else(Vec::new, |held| held.inputs);
+        for input in inputs.into_iter().chain(since) {
+            self.engine.handle(self.env.clock.now(), input);
+        }
     }
 
     fn kill_container(&mut self, name: &str, oom: bool) {
