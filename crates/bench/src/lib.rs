@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `engine` | the engine alone, in virtual time: lifecycles a second, cost per container |
 //! | `run` | the release binary on real processes: reaction times, time above bare fork+exec, size, memory |
+//! | `helpers` | `wait` and `render` beside what people use for it: how soon, and what a kill leaves |
 //! | `peer` | the same pods under `podman kube play`, in the same run, and what it does differently |
-//! | `smoke` | all of the above in small, without judging times: for `cargo test` |
+//! | `smoke` | `engine` and `run` in small, without judging times: for `cargo test` |
 //! | `all` | everything, as one Markdown document |
 //!
 //! What is compared is measured in turns within one run, so that a busy machine slows both sides.
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod engine;
+pub mod helpers;
 pub mod machine;
 pub mod peer;
 pub mod report;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use holdfast_bench::run::{Holdfast, Size};
-use holdfast_bench::{engine, machine, peer, run};
+use holdfast_bench::{engine, helpers, machine, peer, run};
 
 /// Measures holdfast, and prints Markdown
 #[derive(Debug, Parser)]
@@ -30,9 +30,11 @@ enum Command {
     Engine,
     /// `holdfast run` on real processes
     Run,
+    /// `holdfast wait` and `render`, and what people use for it
+    Helpers,
     /// The same pods under `podman kube play`
     Peer,
-    /// Everything but the peer, in small, to see that the bench works
+    /// The engine and `run` in small, to see that the bench works
     Smoke,
     /// Everything
     All,
@@ -41,6 +43,9 @@ enum Command {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let is = |commands: &[Command]| commands.contains(&cli.command);
+    if is(&[Command::Helpers]) && helpers::inside(&Holdfast::find(cli.holdfast.clone())?)? {
+        return Ok(());
+    }
     let smoke = is(&[Command::Smoke]);
     println!("Measured on {}; load before: {}\n", machine::describe(), machine::load());
     if is(&[Command::Engine, Command::All, Command::Smoke]) {
@@ -55,6 +60,10 @@ fn main() -> Result<()> {
         wait(cli.quiet);
         let size = if smoke { Size::SMOKE } else { Size::FULL };
         print!("{}", run::report(&holdfast, size)?);
+    }
+    if is(&[Command::Helpers, Command::All]) {
+        wait(cli.quiet);
+        print!("{}", helpers::report(&holdfast, helpers::Size::FULL)?);
     }
     if is(&[Command::Peer, Command::All]) {
         wait(cli.quiet);

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use holdfast_helpers::render::{Source, Syntax};
+use holdfast_helpers::wait::{Statuses, Target};
 use holdfast_runtime::cri::Endpoint;
 use holdfast_runtime::driver::{Fault, parse_duration};
 
@@ -18,6 +20,146 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<RunArgs>),
+    Wait(WaitArgs),
+    Render(RenderArgs),
+    Install(InstallArgs),
+}
+
+/// Wait until a port, URL, socket, file, name or network interface is there, then run a command
+///
+/// For what Kubernetes has no order for: as the entrypoint of a container whose server is elsewhere, as
+/// an init container, or with --once as an exec probe in an image without a shell.
+///
+/// TARGET is one of
+///   tcp://HOST:PORT      a port that takes connections
+///   http://… https://…   a URL that answers (no certificate is verified, as in probes)
+///   unix:PATH            a socket that takes connections
+///   file:PATH            anything at this path
+///   dns:NAME             a name that has an address
+///   interface:NAME       a network interface that is up and has an address
+#[derive(Args, Debug)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Exit status: 0 all are there; 1 one was not there in time; 2 bad usage; 126, 127 the \
+                  command cannot be run, is not found; else that of the command."
+)]
+pub(crate) struct WaitArgs {
+    /// What to wait for; several are waited for at the same time
+    #[arg(required = true, value_name = "TARGET")]
+    pub(crate) targets: Vec<Target>,
+
+    /// Give up after this time [default: 60s; with --once 1s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Do not wait: answer now whether all are there
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// The HTTP statuses that count, such as 200 or 200,301-399 [default: 200-399]
+    #[arg(long, value_name = "STATUSES")]
+    pub(crate) status: Option<Statuses>,
+
+    /// Say nothing while waiting
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+
+    /// Becomes this command (exec) when all are there
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+/// Write a file from a template: whole or not at all, and only if it changes
+///
+/// For init containers that put a label of the pod, a variable or a secret into a configuration file.
+/// Run twice, killed half-way or without a value, it never leaves a placeholder: the file that was
+/// there stays until the new one is whole.
+///
+/// SOURCE is one of
+///   value:TEXT        the text itself
+///   env:NAME          a variable of the environment
+///   file:PATH         what is in a file, without the line's end at its end
+///   label:KEY         a label of the pod
+///   annotation:KEY    an annotation of the pod
+#[derive(Args, Debug)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Exit status: 0 the file is what it should be; 1 with --check, it is not; 2 bad usage, a \
+                  missing value, or a file that cannot be read or written."
+)]
+pub(crate) struct RenderArgs {
+    /// The template
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) from: PathBuf,
+
+    /// The file to write; its mode and owner stay
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+
+    /// Put a value in place of a word, wherever it stands by itself
+    #[arg(long, value_name = "WORD=SOURCE", value_parser = replacement)]
+    pub(crate) replace: Vec<(String, Source)>,
+
+    /// How placeholders are written [default: jinja for *.j2 and *.jinja, else env]
+    #[arg(long, value_enum, value_name = "SYNTAX")]
+    pub(crate) syntax: Option<SyntaxArg>,
+
+    /// Where a downward API volume has the pod's labels
+    #[arg(long, value_name = "FILE", default_value = "/etc/podinfo/labels")]
+    pub(crate) labels_file: PathBuf,
+
+    /// Where a downward API volume has the pod's annotations
+    #[arg(long, value_name = "FILE", default_value = "/etc/podinfo/annotations")]
+    pub(crate) annotations_file: PathBuf,
+
+    /// Write nothing; say whether the file is what it should be
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) check: bool,
+
+    /// Stay, and render again when the template or a value changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SyntaxArg {
+    /// Only the words of --replace
+    Words,
+    /// These words, and ${NAME}: such a word or a variable of the environment
+    Env,
+    /// Jinja, with these words, `env`, `labels` and `annotations`; what is undefined is an error
+    Jinja,
+}
+
+impl From<SyntaxArg> for Syntax {
+    fn from(arg: SyntaxArg) -> Self {
+        match arg {
+            SyntaxArg::Words => Self::Words,
+            SyntaxArg::Env => Self::Env,
+            SyntaxArg::Jinja => Self::Jinja,
+        }
+    }
+}
+
+fn replacement(text: &str) -> Result<(String, Source), String> {
+    match text.split_once('=') {
+        Some((word, source)) if !word.is_empty() => {
+            let source: Source = source.parse().map_err(|e| format!("{e}"))?;
+            Ok((word.to_owned(), source))
+        }
+        _ => Err("expected WORD=SOURCE, such as RACK=label:vm/rack".to_owned()),
+    }
+}
+
+/// Copy this program to a directory, for containers of other images that mount it
+///
+/// The copy is called holdfast, appears whole or not at all, and runs in any image: it is static.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 it is there; 2 it is not.")]
+pub(crate) struct InstallArgs {
+    /// Where to; made if it is missing
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
 }
 
 /// Run the Pods, Jobs, CronJobs and Deployments of manifests on this machine, in the kubelet's order
@@ -33,7 +175,8 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Exit status: 0 all succeeded, or the condition holds; 1 a pod or Job failed; \
-                        2 bad usage or manifest; 124 timed out; 130 interrupted."
+                        2 bad usage or manifest, or output that could not be written; \
+                        124 timed out; 130 interrupted."
 )]
 pub(crate) struct RunArgs {
     /// Manifests in YAML or JSON; `-` is standard input

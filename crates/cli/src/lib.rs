@@ -6,10 +6,13 @@
 
 mod args;
 mod output;
+mod render;
 mod run;
+mod wait;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser};
 
 /// Bad usage or a bad manifest.
@@ -20,17 +23,38 @@ pub fn command() -> clap::Command {
     args::Cli::command()
 }
 
+/// An event loop of one thread.
+fn reactor() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")
+}
+
+/// The exit code of a program that a signal ended, as shells say it.
+fn exit_of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
+fn install(args: &args::InstallArgs) -> anyhow::Result<u8> {
+    let place = holdfast_helpers::install::install(&args.directory)?;
+    output::say!("installed {}", place.display());
+    Ok(0)
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let result = match cli.command {
         args::Command::Run(args) => run::run(*args),
+        args::Command::Wait(args) => wait::run(args),
+        args::Command::Render(args) => render::run(args),
+        args::Command::Install(args) => install(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
-            let (red, reset) = (anstyle::AnsiColor::Red.on_default().bold(), anstyle::Reset);
-            anstream::eprintln!("{red}error{reset}: {e:#}");
+            output::error(format_args!("{e:#}"));
             ExitCode::from(EXIT_USAGE)
         }
     }

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::EXIT_USAGE;
 use crate::args::{self, FaultArg, Isolation, Network, RunArgs};
+use crate::output::say;
 use crate::output::timeline::Timeline;
 
 use self::report::{Report, Verdict};
@@ -48,10 +49,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     let launcher = launcher::fork().context("cannot start the launcher process")?;
     let (warnings, runtime_warnings) = mpsc::unbounded_channel();
     let begun = Begun::new(launcher, process_options(&args, warnings))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
+    let runtime = crate::reactor()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, start(args, begun, runtime_warnings))
 }
@@ -73,7 +71,7 @@ async fn start(
     match (prepared, made) {
         (Ok(Some(mut prepared)), Ok((runtime, notices))) => {
             for notice in notices {
-                anstream::eprintln!("note: {notice}");
+                say!("note: {notice}");
             }
             prepared.site.can_set_groups =
                 rustix::process::geteuid().is_root() && runtime.mode() == Mode::Root;
@@ -120,14 +118,12 @@ fn prepare(args: &RunArgs, by: RunBy) -> anyhow::Result<Option<Prepared>> {
     for object in &loaded.objects {
         if let Object::Service(service) = object {
             let name = &service.metadata.name;
-            anstream::eprintln!(
-                "note: Service {name:?}: it has no address here, and its name is not resolved"
-            );
+            say!("note: Service {name:?}: it has no address here, and its name is not resolved");
         }
         if let Some((_, pod)) = pod_of(object) {
             for finding in config::notices(&pod, &site.node, by) {
                 let (kind, name) = (object.kind(), &object.metadata().name);
-                anstream::eprintln!("note: {kind} {name:?}: {}: {}", finding.path, finding.reason);
+                say!("note: {kind} {name:?}: {}: {}", finding.path, finding.reason);
             }
         }
     }
@@ -138,7 +134,7 @@ fn prepare(args: &RunArgs, by: RunBy) -> anyhow::Result<Option<Prepared>> {
 /// Removes the volumes of pods whose run was killed. What used them must be gone by now.
 fn remove_stale(state_dir: &Path) {
     if let Err(e) = holdfast_runtime::volume::remove_stale(state_dir) {
-        anstream::eprintln!("note: what a killed run left in {} stays: {e}", state_dir.display());
+        say!("note: what a killed run left in {} stays: {e}", state_dir.display());
     }
 }
 
@@ -183,12 +179,12 @@ fn load(args: &RunArgs, by: RunBy) -> anyhow::Result<Option<Loaded>> {
     let loaded = match holdfast_manifest::load(&sources, &options) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {
-            anstream::eprintln!("{}", diagnostics.render(style).trim_end());
+            say!("{}", diagnostics.render(style).trim_end());
             return Ok(None);
         }
     };
     if !loaded.warnings.is_empty() {
-        anstream::eprintln!("{}", loaded.warnings.render(style).trim_end());
+        say!("{}", loaded.warnings.render(style).trim_end());
     }
     if !loaded.objects.iter().any(|o| pod_of(o).is_some()) {
         bail!("there is nothing to run: the manifests hold no Pod, Job, CronJob or other workload");
@@ -252,7 +248,7 @@ fn note_unused_images(args: &RunArgs, loaded: &Loaded) {
         let Some((name, _)) = text.split_once('=') else { continue };
         let Ok(key) = ImageName::parse(name) else { continue };
         if !images.iter().any(|image| key.covers(image)) {
-            anstream::eprintln!("note: --image {name}: no container has this image");
+            say!("note: --image {name}: no container has this image");
         }
     }
 }
@@ -322,7 +318,7 @@ async fn run_node<R: Runtime + 'static>(
         return Ok(code);
     }
     for name in &outcome.failed {
-        anstream::eprintln!("{name} failed");
+        say!("{name} failed");
     }
     Ok(if outcome.failed.is_empty() { 0 } else { EXIT_FAILED })
 }

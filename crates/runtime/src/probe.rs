@@ -120,6 +120,31 @@ pub async fn probe(
     result
 }
 
+/// Connects once, as a `tcpSocket` probe does, and says to whom.
+///
+/// # Errors
+/// Go's words for it.
+pub async fn connect(host: &str, port: u16) -> Result<String, String> {
+    let stream = dial::connect(host, port).await?;
+    Ok(stream
+        .peer_addr()
+        .map_or_else(|_| "connected".to_owned(), |peer| format!("connected to {peer}")))
+}
+
+/// Asks once, as an `httpGet` probe does, and says the status of the answer. `get` names its host.
+///
+/// # Errors
+/// Go's words for why there is no answer.
+pub async fn http_status(get: &HttpGet, agent: &str, timeout: Duration) -> Result<u16, String> {
+    let nobody =
+        Target { address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), kubernetes_minor: 0 };
+    let deadline = Instant::now().checked_add(timeout);
+    match http::get(get.url(&nobody), &get.headers, agent, deadline).await {
+        Ok(answer) => Ok(answer.status),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// kubelet: `prober.runProbe`.
 async fn once(
     target: &Target,

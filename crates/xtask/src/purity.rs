@@ -23,6 +23,11 @@ struct Room {
 const HOUSE: &[Room] = &[
     Room { name: "holdfast-cli", floor: Some(4), strangers: &[] },
     Room {
+        name: "holdfast-helpers",
+        floor: Some(3),
+        strangers: &["kube*", "k8s-openapi", "clap*"],
+    },
+    Room {
         name: "holdfast-runtime",
         floor: Some(2),
         strangers: &["kube*", "k8s-openapi", "clap*"],

@@ -5,8 +5,31 @@ pub(crate) mod prefix;
 pub(crate) mod table;
 pub(crate) mod timeline;
 
+use std::fmt::Arguments;
+use std::io::Write;
+
 use anstyle::{AnsiColor, Style};
 use holdfast_lifecycle::columns::Row;
+
+/// A line for people, on stderr: `say!("…", …)`. If stderr takes none (a full disk, a reader that went
+/// away), there is nobody left to tell, and what runs goes on.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::output::to_stderr(format_args!($($arg)*)) };
+}
+pub(crate) use say;
+
+/// What [`say!`] does.
+pub(crate) fn to_stderr(line: Arguments<'_>) {
+    // In one piece: others write there too.
+    let line = format!("{line}\n");
+    let _ = anstream::stderr().lock().write_all(line.as_bytes());
+}
+
+/// What went wrong, on stderr.
+pub(crate) fn error(what: Arguments<'_>) {
+    let (red, reset) = (AnsiColor::Red.on_default().bold(), anstyle::Reset);
+    say!("{red}error{reset}: {what}");
+}
 
 /// The colour of a STATUS.
 pub(crate) fn status_style(status: &str, row: &Row) -> Style {

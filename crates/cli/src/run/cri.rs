@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::{prepare, remove_stale, run_node};
 use crate::EXIT_USAGE;
 use crate::args::RunArgs;
+use crate::output::say;
 
 /// Runs the command with the containers of a CRI runtime; the exit code.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
@@ -46,14 +47,14 @@ async fn start(args: &RunArgs) -> anyhow::Result<u8> {
     options.warnings = Some(sender);
     let (runtime, notices) = CriRuntime::connect(options, events).await?;
     for notice in notices {
-        anstream::eprintln!("note: {notice}");
+        say!("note: {notice}");
     }
     // Connecting has ended the containers of killed runs, which had these volumes.
     remove_stale(&prepared.site.state_dir);
     let result = run_node(args, prepared, runtime.clone(), runtime_events, &mut warnings).await;
     runtime.shutdown().await;
     while let Ok(warning) = warnings.try_recv() {
-        anstream::eprintln!("holdfast: {warning}");
+        say!("holdfast: {warning}");
     }
     result
 }

@@ -1,10 +1,11 @@
 //! What a run shows: rows, watch events, container output, events, and the end of waiting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use holdfast_lifecycle::job::JobConditionKind;
 use holdfast_lifecycle::status::ConditionKind;
 use holdfast_lifecycle::{Phase, Time};
@@ -17,9 +18,9 @@ use serde_json::{Value, json};
 
 use crate::args::{Format, RunArgs, Until};
 use crate::output::live::Live;
-use crate::output::prefix;
 use crate::output::table::{Cells, Visible, Widths};
 use crate::output::timeline::Timeline;
+use crate::output::{prefix, say};
 
 /// Whether what is waited for is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +60,8 @@ pub(super) struct Report {
     /// Lines that wait to be drawn above the live table.
     pending: Vec<String>,
     next_redraw: tokio::time::Instant,
-    /// stdout is gone (`| head`).
-    closed: bool,
+    /// stdout takes no more.
+    closed: Option<std::io::Error>,
 }
 
 impl Report {
@@ -95,7 +96,7 @@ impl Report {
             live,
             pending: Vec::new(),
             next_redraw: tokio::time::Instant::now(),
-            closed: false,
+            closed: None,
         }
     }
 
@@ -157,7 +158,7 @@ impl Report {
             self.pending.push(line);
             self.redraw();
         } else {
-            anstream::eprintln!("{line}");
+            say!("{line}");
         }
     }
 
@@ -218,13 +219,11 @@ impl Report {
 
     /// One line of data.
     fn stdout(&mut self, line: &str) {
-        if self.closed {
+        if self.closed.is_some() {
             return;
         }
         let mut out = anstream::stdout().lock();
-        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-            self.closed = true;
-        }
+        self.closed = writeln!(out, "{line}").and_then(|()| out.flush()).err();
     }
 
     fn watch_event(&mut self, kind: ChangeKind, object: &Value) {
@@ -307,11 +306,17 @@ impl Report {
             let lines = std::mem::take(&mut self.pending);
             let size = terminal_size();
             let mut out = anstream::stdout().lock();
-            self.closed |= live.draw(&mut out, &lines, now, size).is_err();
+            if let Err(error) = live.draw(&mut out, &lines, now, size) {
+                self.closed.get_or_insert(error);
+            }
         }
     }
 
     /// Prints what comes at the end.
+    ///
+    /// # Errors
+    /// If the timeline cannot be written, or if stdout did not take everything; a reader that wants no
+    /// more (`| head`) is none.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         self.redraw();
         if self.format == Format::Json {
@@ -323,11 +328,15 @@ impl Report {
             self.stdout(&format!("{list:#}"));
         }
         if let Some((path, timeline)) = &self.timeline {
-            use anyhow::Context;
             let context = || format!("cannot write the timeline {}", path.display());
             timeline.write(path).with_context(context)?;
         }
-        Ok(())
+        match self.closed {
+            Some(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(error).context("not all output could be written to stdout")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -9,6 +9,9 @@ crate::tests! {
     order,
     sidecar_stop_order,
     retry,
+    a_rack_in_order,
+    a_rack_when_the_order_is_lost,
+    a_rack_that_is_rendered,
     job_indexed,
     deployment,
     config,
@@ -23,6 +26,8 @@ const TESTED: &[&str] = &[
     "init-order-lost.yaml",
     "job-indexed.yaml",
     "order.yaml",
+    "rack-render.yaml",
+    "rack-sed.yaml",
     "retry.yaml",
     "sidecar-stop-order.yaml",
 ];
@@ -106,6 +111,28 @@ fn docker_restart() {
     let broken =
         example("init-order-lost.yaml").args("--fault daemon-restart@1500ms").done().code(1);
     assert!(lines(&broken).contains(&"app: nothing is prepared!".to_owned()), "{broken:#?}");
+}
+
+/// What the database reads, of the pods of `docs/init-containers.md`.
+fn rack(name: &str, args: &str) -> Vec<String> {
+    let image = format!("holdfast={}", crate::run::HOLDFAST);
+    let done = example(name).args("--image").arg(&image).args(args).done().code(0);
+    let lines = done.err.iter().filter_map(|line| line.strip_prefix("[cassandra/cassandra] "));
+    lines.map(str::to_owned).collect()
+}
+
+fn a_rack_in_order() {
+    assert_eq!(rack("rack-sed.yaml", ""), ["rack=r7"; 3]);
+}
+
+fn a_rack_when_the_order_is_lost() {
+    let read = rack("rack-sed.yaml", "--fault daemon-restart@2500ms");
+    assert!(read.contains(&"rack=RACK".to_owned()), "{read:?}");
+}
+
+fn a_rack_that_is_rendered() {
+    let read = rack("rack-render.yaml", "--fault daemon-restart@2500ms");
+    assert!(read.len() > 3 && read.iter().all(|line| line == "rack=r7"), "{read:?}");
 }
 
 fn job_indexed() {

@@ -25,6 +25,7 @@ mod inits;
 mod isolation;
 mod killing;
 mod output;
+mod racks;
 mod sidecars;
 mod size;
 
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
         ending::TESTS,
         killing::TESTS,
         output::TESTS,
+        racks::TESTS,
         size::TESTS,
         examples::TESTS,
         images::TESTS,

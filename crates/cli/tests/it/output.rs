@@ -22,6 +22,8 @@ crate::tests! {
     a_job_that_is_deleted_is_said_to_be,
     a_closed_stdout_does_not_break_the_run,
     a_closed_stderr_does_not_break_the_run,
+    a_full_disk_behind_stderr_does_not_break_the_run,
+    a_full_disk_behind_stdout_is_an_error,
     standard_input,
     termination_messages,
 }
@@ -314,6 +316,37 @@ fn a_closed_stderr_does_not_break_the_run() {
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(std::fs::read_to_string(dir.path().join("log/log")).unwrap(), "i\napp\n");
+}
+
+fn full_disk() -> std::fs::File {
+    std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap()
+}
+
+fn a_full_disk_behind_stderr_does_not_break_the_run() {
+    let run = Run::of(&[pod("full", "Never", vec![], vec![c("app", "echo a; say app")])]);
+    let mut child = run.command().stdout(Stdio::null()).stderr(full_disk()).spawn().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_to_string(run.path("log/log")).unwrap(), "app\n");
+    let run = Run::text("bad.yaml", "kind: Pod");
+    let mut child = run.command().stdout(Stdio::null()).stderr(full_disk()).spawn().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+}
+
+/// The pod runs to its end, but nobody may take an empty file for its record.
+fn a_full_disk_behind_stdout_is_an_error() {
+    for format in ["table", "jsonl", "json"] {
+        let app = c("app", "say app");
+        let run = Run::of(&[pod("full", "Never", vec![], vec![app])]).args("-o").arg(format);
+        let dir = std::sync::Arc::clone(&run.dir);
+        let mut command = run.command();
+        let done = command.stdout(full_disk()).stderr(Stdio::piped()).spawn().unwrap();
+        let done = done.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(2), "{format}: {said}");
+        let words = "not all output could be written to stdout: No space left on device";
+        assert!(said.contains(words), "{format}: {said}");
+        assert_eq!(std::fs::read_to_string(dir.path().join("log/log")).unwrap(), "app\n");
+    }
 }
 
 fn standard_input() {

@@ -19,7 +19,7 @@ use crate::image_archive;
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The binary under test.
-const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
+pub const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
 
 /// One of the small programs in this crate's `examples`. They are static: they need nothing beside them.
 pub fn program(name: &str) -> PathBuf {

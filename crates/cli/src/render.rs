@@ -1,0 +1,56 @@
+//! `holdfast render`: once, as a check, or for as long as the inputs change.
+
+use std::collections::BTreeMap;
+
+use holdfast_helpers::first_process::as_first_process;
+use holdfast_helpers::render::{Change, RenderError, Rendered, Wish, render, watch};
+
+use crate::args::RenderArgs;
+use crate::output::{self, say};
+
+/// With `--check`: the file is not what it should be.
+const EXIT_CHANGED: u8 = 1;
+
+pub(crate) fn run(args: RenderArgs) -> anyhow::Result<u8> {
+    let mut replace = BTreeMap::new();
+    for (word, source) in args.replace {
+        if replace.insert(word.clone(), source).is_some() {
+            anyhow::bail!("--replace {word}: this word is replaced twice");
+        }
+    }
+    let wish = Wish {
+        from: args.from,
+        to: args.to,
+        syntax: args.syntax.map(Into::into),
+        replace,
+        labels: args.labels_file,
+        annotations: args.annotations_file,
+    };
+    if args.watch {
+        let tell = |result: Result<Rendered, RenderError>| match result {
+            Ok(rendered) => tell(&wish, &rendered, false),
+            Err(error) => output::error(format_args!("{error}")),
+        };
+        return match crate::reactor()?.block_on(as_first_process(watch(&wish, tell))) {
+            Ok(never) => match never {},
+            Err(signal) => Ok(crate::exit_of_signal(signal)),
+        };
+    }
+    let rendered = render(&wish, args.check)?;
+    tell(&wish, &rendered, args.check);
+    Ok(if args.check && rendered.change != Change::None { EXIT_CHANGED } else { 0 })
+}
+
+fn tell(wish: &Wish, rendered: &Rendered, check: bool) {
+    for word in &rendered.unused {
+        say!("note: {} does not have the word {word}", wish.from.display());
+    }
+    let words = match (rendered.change, check) {
+        (Change::Created, false) => "made",
+        (Change::Replaced, false) => "replaced",
+        (Change::Created, true) => "would be made",
+        (Change::Replaced, true) => "would be replaced",
+        (Change::None, _) => "unchanged",
+    };
+    say!("{}: {words}", wish.to.display());
+}
