@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_lifecycle::status::InstanceId;
 use tokio::sync::{Notify, Semaphore};
@@ -33,6 +33,8 @@ pub(super) struct Started {
     pub(super) stop_signal: Option<i32>,
     /// Where its log is.
     pub(super) log: PathBuf,
+    /// Whether everything in it has ended when its main process has.
+    pub(super) own_processes: bool,
     /// Whether its end is to look like the kernel's doing.
     pub(super) oom: Cell<bool>,
     /// Whether it was sent SIGKILL, or given up, while the runtime was gone.
@@ -51,6 +53,8 @@ pub(super) struct Started {
 enum End {
     /// By itself, or killed.
     Exited(api::ContainerStatus),
+    /// Its process has this exit code; the runtime may not know yet.
+    Process(i32),
     /// Someone has removed it from the runtime.
     Removed,
 }
@@ -61,6 +65,12 @@ const SAFETY: Duration = Duration::from_secs(10);
 const MAX_LOG: u64 = 10 << 20;
 /// How long a runtime may take to close a log that it has left.
 const CLOSING: Duration = Duration::from_secs(1);
+/// How long it may take to write the last output of a process that has ended, before it is asked.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+/// How long a process that cannot be found may be taken for one that has ended already.
+const MISSED: Duration = Duration::from_millis(300);
+/// How often it is asked, at the least, whether it has noticed the end of a process.
+const NOTICED: Duration = Duration::from_millis(5);
 
 impl Started {
     /// Waits until its end has been told.
@@ -86,22 +96,22 @@ impl Started {
 }
 
 /// Listens to a container until it has ended.
-pub(super) async fn attend(inner: Rc<Inner>, container: Rc<Started>, termination: Termination) {
-    let reader = LogReader::new(container.log.clone(), inner.inotify.clone());
+pub(super) async fn attend(
+    inner: Rc<Inner>,
+    container: Rc<Started>,
+    reader: LogReader,
+    termination: Termination,
+) {
     let tail = termination.from_logs.then(Tail::default);
     let mut output = Output { inner: &inner, container: &container, reader, tail };
-    let end = {
-        let end = end(&inner, &container);
-        tokio::pin!(end);
-        loop {
-            output.take_all().await;
-            tokio::select! {
-                biased;
-                end = &mut end => break end,
-                () = output.reader.changed() => {}
-            }
+    let mut end = output.until(end(&inner, &container, true)).await;
+    if matches!(end, End::Process(_)) {
+        // All of the output is there when the runtime has closed the file.
+        let whole = tokio::time::timeout(LAST_WORDS, output.until_closed()).await;
+        if whole != Ok(true) {
+            end = output.until(self::end(&inner, &container, false)).await;
         }
-    };
+    }
     // The runtime tells an end when it has written all of the output.
     output.take_all().await;
     output.finish().await;
@@ -115,6 +125,10 @@ pub(super) async fn attend(inner: Rc<Inner>, container: Rc<Started>, termination
 fn tell(inner: &Inner, container: &Started, end: End, termination: &Termination, tail: &Tail) {
     let (pod, instance) = (Arc::clone(&container.pod), container.instance);
     let event = match end {
+        End::Process(code) => {
+            let (message, oom) = (termination.take(code, tail), container.oom.get());
+            RuntimeEvent::Exited { pod, instance, code, oom, message }
+        }
         End::Exited(status) => {
             let code = status.exit_code;
             // kubelet: `convertToKubeContainerStatus`.
@@ -136,12 +150,15 @@ fn tell(inner: &Inner, container: &Started, end: End, termination: &Termination,
     let _ = inner.events.send(event);
 }
 
-/// Waits for the end of a container.
-async fn end(inner: &Inner, container: &Started) -> End {
+/// Waits for the end of a container; if `quickly`, for that of its process.
+async fn end(inner: &Inner, container: &Started, quickly: bool) -> End {
     let hint = inner.hints.about(&container.id);
     let mut unknown = false;
     // How soon to ask again when its process has ended and the runtime does not say so yet.
     let mut again = Duration::from_millis(1);
+    let mut asked = 0;
+    // Its process was gone before anybody could look at it.
+    let mut missed = None;
     loop {
         let process = container.process.borrow().clone();
         let request = api::ContainerStatusRequest {
@@ -160,7 +177,9 @@ async fn end(inner: &Inner, container: &Started) -> End {
                 _ if process.is_none() => {
                     *container.process.borrow_mut() =
                         Process::of(&info, &container.id).map(Rc::new);
-                    container.looked.set(true);
+                    if !container.looked.replace(true) && Process::named(&info).is_some() {
+                        missed = Some(Instant::now());
+                    }
                     container.news.notify_waiters();
                 }
                 _ => {}
@@ -182,24 +201,38 @@ async fn end(inner: &Inner, container: &Started) -> End {
             Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
         let process = container.process.borrow().clone();
+        let soon = process.is_none() && missed.is_some_and(|at| at.elapsed() < MISSED);
+        let safety = if soon { NOTICED } else { SAFETY };
         let ended = async {
             match &process {
                 Some(process) => {
                     process.ended().await;
+                    if quickly && container.own_processes {
+                        // Why a process was killed is for the runtime to say.
+                        let code = process.exit_code().await;
+                        if let Some(code) = code.filter(|&code| code != KILLED) {
+                            return Some(code);
+                        }
+                    }
                     // It takes a moment until that has come round to the runtime.
                     tokio::time::sleep(again).await;
-                    true
+                    None
                 }
                 None => std::future::pending().await,
             }
         };
-        let over = tokio::select! {
-            over = ended => over,
-            () = hint.comes(process.is_some()) => false,
-            () = tokio::time::sleep(SAFETY) => false,
-        };
-        if over {
-            again = (again * 2).min(Duration::from_millis(50));
+        tokio::select! {
+            code = ended => match code {
+                Some(code) => return End::Process(code),
+                None => {
+                    asked += 1;
+                    // After a while it is slow, or stuck.
+                    let most = if asked < 50 { NOTICED } else { 10 * NOTICED };
+                    again = (again * 2).min(most);
+                }
+            },
+            () = hint.comes(process.is_some()) => {}
+            () = tokio::time::sleep(safety) => {}
         }
     }
 }
@@ -224,6 +257,30 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// Passes output on until something has happened.
+    async fn until<T>(&mut self, something: impl Future<Output = T>) -> T {
+        tokio::pin!(something);
+        loop {
+            self.take_all().await;
+            tokio::select! {
+                biased;
+                result = &mut something => return result,
+                () = self.reader.changed() => {}
+            }
+        }
+    }
+
+    /// Passes output on until the runtime has closed the log; false if nobody knows whether it has.
+    async fn until_closed(&mut self) -> bool {
+        loop {
+            self.take_all().await;
+            match self.reader.is_closed() {
+                Some(false) => self.reader.changed().await,
+                closed => return closed.is_some(),
+            }
+        }
+    }
+
     /// Takes all there is at the moment.
     async fn take_all(&mut self) {
         loop {
@@ -297,6 +354,8 @@ async fn receipt(room: &Arc<Semaphore>, length: usize) -> crate::contract::Recei
     Some(Arc::new(permit))
 }
 
+/// 128 + SIGKILL.
+const KILLED: i32 = 137;
 /// How many bytes of output may be on their way.
 pub(super) const ROOM: usize = 4 << 20;
 /// What a line takes beside its text.

@@ -1,7 +1,8 @@
 //! Containers: creating, starting, stopping and removing them, and commands in them.
 
 use std::cell::{Cell, RefCell};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::api::{self, ContainerState};
 use super::attend::{self, Started};
 use super::client::{CallError, REQUEST};
 use super::container_config::{self, Surroundings};
+use super::logs::LogReader;
 use super::{CriRuntime, labels};
 use crate::contract::{ContainerConfig, ExecOutcome, Mount, MountSource, Propagation, StartError};
 use crate::process::termination::{self, Termination};
@@ -47,7 +49,7 @@ impl CriRuntime {
         let labels = labels::of_container(&inner.run, &sandbox.config.labels, &config);
         let log = Path::new(&config.name).join(format!("{}.log", config.restart_count));
         let logs = Path::new(&sandbox.config.log_directory);
-        let made = self.log_file(&logs.join(&log)).map_err(|error| {
+        let made = self.log_file(logs.join(&log)).map_err(|error| {
             failed(StartStage::Create, format!("cannot make the container's log: {error}"))
         });
         let around = Surroundings {
@@ -63,14 +65,15 @@ impl CriRuntime {
             sandbox_config: Some(sandbox.config.clone()),
         };
         let created = match made {
-            Ok(()) => self
+            Ok(reader) => self
                 .create(request, &config)
                 .await
+                .map(|id| (id, reader))
                 .map_err(|error| failed(StartStage::Create, error.message())),
             Err(error) => Err(error),
         };
-        let id = match created {
-            Ok(id) => id,
+        let (id, reader) = match created {
+            Ok(created) => created,
             Err(error) => {
                 termination.take(0, &Default::default());
                 inner.files.forget_instance(number);
@@ -85,6 +88,7 @@ impl CriRuntime {
             instance: config.instance,
             stop_signal: config.own_stop_signal.then_some(config.stop_signal),
             log: logs.join(log),
+            own_processes: sandbox.namespaces.pid() == api::NamespaceMode::Container,
             oom: Cell::new(false),
             killed: Cell::new(false),
             process: RefCell::default(),
@@ -100,7 +104,7 @@ impl CriRuntime {
             inner.files.forget_instance(number);
             return Err(failed(StartStage::Run, error.message()));
         }
-        let attendant = attend::attend(Rc::clone(inner), started, termination);
+        let attendant = attend::attend(Rc::clone(inner), started, reader, termination);
         inner.spawn(attendant);
         Ok(())
     }
@@ -130,15 +134,21 @@ impl CriRuntime {
         Ok(Termination { file, from_logs: config.termination_message_from_logs })
     }
 
-    /// Makes the directory of a log. A log of this name is one of a sandbox that is gone.
-    fn log_file(&self, path: &Path) -> std::io::Result<()> {
+    /// Makes the file of a log, and watches it before the runtime has it: a short life is missed otherwise.
+    /// A log of this name is one of a sandbox that is gone.
+    fn log_file(&self, path: PathBuf) -> std::io::Result<LogReader> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        let mode = std::fs::Permissions::from_mode(0o640);
+        std::fs::File::create_new(&path)?.set_permissions(mode)?;
+        let mut reader = LogReader::new(path, self.inner.inotify.clone());
+        reader.open()?;
+        Ok(reader)
     }
 
     /// Creates a container. Who knows whether the first try did it, if the runtime was gone then, or

@@ -133,6 +133,11 @@ impl Watch {
         self.seen.moved.replace(false)
     }
 
+    /// Whether some writer has closed it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.seen.closed.get()
+    }
+
     /// Waits until some writer has closed it.
     pub(super) async fn closed(&self) {
         while !self.seen.closed.get() {

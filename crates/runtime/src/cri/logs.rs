@@ -100,6 +100,20 @@ impl LogReader {
         }
     }
 
+    /// Whether the runtime has closed the current file; `None` if there is none, or none that is current.
+    pub(super) fn is_closed(&self) -> Option<bool> {
+        let open = self.open.as_ref().filter(|_| !self.moved)?;
+        Some(open.watch.is_closed())
+    }
+
+    /// Opens the file, so that nothing that happens to it from now on is missed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        self.opened().map(drop)
+    }
+
     /// Waits until the runtime has closed the current file, after it was told to begin a new one.
     pub(super) async fn closed(&self) {
         if let Some(open) = &self.open {

@@ -6,6 +6,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
 
 use tokio::net::unix::pipe::Receiver;
 
@@ -22,11 +25,7 @@ impl Process {
     /// The process that the verbose information about `id` tells of. `None` if it tells of none, or of
     /// one that is not here: the runtime may live in another process namespace.
     pub(super) fn of(info: &HashMap<String, String>, id: &str) -> Option<Self> {
-        #[derive(serde::Deserialize)]
-        struct Info {
-            pid: u32,
-        }
-        let Info { pid } = serde_json::from_str(info.get("info")?).ok()?;
+        let pid = Self::named(info)?;
         let fd = pidfd::open(pid).ok()?;
         // Looked at after the descriptor is open, so this is about the same process.
         let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
@@ -37,10 +36,32 @@ impl Process {
             .map(|fd| Self { fd })
     }
 
+    /// The number that verbose information tells of.
+    pub(super) fn named(info: &HashMap<String, String>) -> Option<u32> {
+        #[derive(serde::Deserialize)]
+        struct Info {
+            pid: u32,
+        }
+        serde_json::from_str(info.get("info")?).ok().map(|Info { pid }| pid)
+    }
+
     /// Waits until it has ended.
     pub(super) async fn ended(&self) {
         // An error would mean that the reactor is gone.
         let _ = self.fd.readable().await;
+    }
+
+    /// The exit code of a process that has ended, as shells count; `None` if the kernel does not tell, or
+    /// whoever started it takes its time to wait for it.
+    pub(super) async fn exit_code(&self) -> Option<i32> {
+        for _ in 0..REAPED {
+            if let Some(status) = pidfd::exit_status(self.fd.as_fd()).ok()? {
+                let status = ExitStatus::from_raw(status);
+                return status.code().or_else(|| Some(128 + status.signal()?));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        None
     }
 
     /// Sends it a signal.
@@ -51,6 +72,9 @@ impl Process {
         pidfd::signal(self.fd.as_fd(), number)
     }
 }
+
+/// For how many milliseconds a process may stay a zombie.
+const REAPED: usize = 20;
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,8 @@ pub(super) struct Sandbox {
 
 /// How often a sandbox is looked at although nothing hints at its end.
 const SAFETY: Duration = Duration::from_secs(10);
+/// How soon a sandbox is stopped again that could not be; later each time.
+const STOP_AGAIN: Duration = Duration::from_millis(100);
 /// How long the containers of a sandbox that was stopped may take to be told that they have ended.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -183,9 +185,20 @@ impl CriRuntime {
         self.remove(id).await
     }
 
+    /// Stops a sandbox. A network that cannot be taken down now may be so in a moment: someone else may be
+    /// at it, and a runtime that has done half of it goes on from there.
     async fn stop(&self, id: &str) -> Result<(), CallError> {
-        let request = api::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        absent_is_fine(self.inner.client.call(request, Some(REQUEST)).await)
+        let mut pause = STOP_AGAIN;
+        loop {
+            let request = api::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+            match absent_is_fine(self.inner.client.call(request, Some(REQUEST)).await) {
+                Err(CallError::Refused { .. }) if pause <= STOP_AGAIN * 8 => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                result => return result,
+            }
+        }
     }
 
     async fn remove(&self, id: &str) -> Result<(), CallError> {
