@@ -62,6 +62,27 @@ pub fn coredns() -> Result<PathBuf> {
     .build()
 }
 
+/// A containerd later than Debian's, and its shim: it tells what happens (`GetContainerEvents`), which 1.6
+/// does not.
+///
+/// # Errors
+/// When it does not build.
+pub fn containerd() -> Result<[PathBuf; 2]> {
+    let recipe = |name: &str, package: &'static str| Recipe {
+        name: name.into(),
+        module: sources().join("containerd"),
+        modfile: None,
+        verb: &["build"],
+        package,
+        ldflags: STRIP.into(),
+    };
+    Ok([
+        recipe("containerd", "github.com/containerd/containerd/v2/cmd/containerd").build()?,
+        recipe("shim", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2")
+            .build()?,
+    ])
+}
+
 /// The version of Kubernetes that `minor` stands for, such as `1.35.4`.
 ///
 /// # Errors

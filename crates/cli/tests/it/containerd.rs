@@ -5,8 +5,12 @@
 //!   unshare (mount, network, pid) ─▶ sh, PID 1: reads commands; at the end of its input everything dies
 //!                                     └─ sh in a cgroup namespace ─▶ containerd ─▶ shims ─▶ containers
 //! ```
+//!
+//! It is the one in PATH, or in the directory that `HOLDFAST_TEST_CONTAINERD` names; tests of what 1.6 does
+//! not have build a later one ([`Setup::latest`]).
 
 use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -14,9 +18,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use holdfast_e2e::go;
 use holdfast_e2e::packages::{self, Tool, tool};
 use nix::sched::{CloneFlags, setns, unshare};
 use tempfile::TempDir;
@@ -55,11 +60,14 @@ pub struct Containerd {
 pub struct Setup {
     /// Whether the CNI plugin fails as long as there is a file `broken` in the directory.
     pub broken_network: bool,
+    /// Whether it is one with all that the CRI has by now.
+    pub latest: bool,
 }
 
 thread_local! {
     /// The one that runs of this thread use.
     static CURRENT: RefCell<Option<Arc<Containerd>>> = const { RefCell::new(None) };
+    static TURN: RefCell<Option<Turn>> = const { RefCell::new(None) };
 }
 
 static SHARED: OnceLock<Result<Arc<Containerd>, String>> = OnceLock::new();
@@ -72,6 +80,7 @@ pub fn current() -> Option<Arc<Containerd>> {
 
 /// Runs of this thread use the containerd that most tests share; the reason if there is none.
 pub fn share() -> Result<(), String> {
+    Turn::take();
     let shared =
         SHARED.get_or_init(|| Containerd::start(Setup::default()).map(Arc::new)).clone()?;
     CURRENT.set(Some(shared));
@@ -80,9 +89,41 @@ pub fn share() -> Result<(), String> {
 
 /// Runs of this thread use a containerd of their own.
 pub fn own(setup: Setup) -> Arc<Containerd> {
+    Turn::take();
     let own = Arc::new(Containerd::start(setup).unwrap());
     CURRENT.set(Some(Arc::clone(&own)));
     own
+}
+
+/// One of the few runs with containerd that may be under way at a time: a pod costs it much more than a
+/// test, and those that wait for a time want their pods soon.
+struct Turn;
+
+static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(5), Condvar::new());
+
+impl Turn {
+    /// Takes one until the end of this thread.
+    fn take() {
+        TURN.with_borrow_mut(|turn| {
+            turn.get_or_insert_with(Self::wait);
+        });
+    }
+
+    fn wait() -> Self {
+        let mut left = TURNS.0.lock().unwrap();
+        while *left == 0 {
+            left = TURNS.1.wait(left).unwrap();
+        }
+        *left -= 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURNS.0.lock().unwrap() += 1;
+        TURNS.1.notify_one();
+    }
 }
 
 /// Ends the shared one.
@@ -107,12 +148,22 @@ impl Containerd {
         }
         let plugins = if setup.broken_network { at("cni") } else { CNI.into() };
         fs::write(at("config.toml"), config(dir.path(), &plugins)).unwrap();
+        let mut path = path();
+        if setup.latest {
+            let programs = go::containerd().map_err(|error| format!("{error:#}"))?;
+            fs::create_dir(at("bin")).unwrap();
+            for (program, name) in programs.iter().zip(["containerd", "containerd-shim-runc-v2"]) {
+                std::os::unix::fs::symlink(program, at("bin").join(name)).unwrap();
+            }
+            path = [at("bin").into_os_string(), path].join(OsStr::new(":"));
+        }
         let log = fs::File::create(at("log")).unwrap();
         let mut unshare = Command::new("unshare")
             .args(["-m", "-n", "-p", "-f", "--mount-proc", "--kill-child", "sh", "-c", INIT])
             .arg("sh")
             .arg(dir.path())
             .arg(&name)
+            .env("PATH", path)
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -168,6 +219,7 @@ impl Containerd {
 
     fn ctr_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("ctr");
+        command.env("PATH", path());
         command.arg("-a").arg(self.socket()).args(["-n", "k8s.io"]).args(args);
         command
     }
@@ -241,6 +293,16 @@ impl Drop for Containerd {
     }
 }
 
+/// Where programs are looked for.
+fn path() -> OsString {
+    let mut path = std::env::var_os("HOLDFAST_TEST_CONTAINERD").unwrap_or_default();
+    if !path.is_empty() {
+        path.push(":");
+    }
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
+}
+
 /// PID 1: moves into cgroups of its own, and then into a namespace in which they are all there is.
 const INIT: &str = r#"
 D=$1; N=$2
@@ -287,6 +349,8 @@ disable_apparmor = true
 disable_hugetlb_controller = true
 tolerate_missing_hugetlb_controller = true
 netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{dir}/certs.d"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{plugins}"
 conf_dir = "{dir}/net.d"

@@ -1,5 +1,7 @@
 //! `--runtime cri` with a real containerd.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -74,13 +76,23 @@ pub const AS_WITH_PROCESSES: &[&str] = &[
 crate::tests! {
     ;
     root: containers_outlive_containerd,
+    containers_outlive_the_latest_containerd,
+    ends_are_seen_without_pidfds,
     a_killed_run_is_removed_by_the_next,
     a_network_that_fails,
 }
 
 /// containerd is killed and comes back: nobody is restarted, and what happens meanwhile is not lost.
 fn containers_outlive_containerd() {
-    let containerd = containerd::own(Setup::default());
+    outlive(Setup::default());
+}
+
+fn containers_outlive_the_latest_containerd() {
+    outlive(Setup { latest: true, ..Setup::default() });
+}
+
+fn outlive(setup: Setup) {
+    let containerd = containerd::own(setup);
     let short = c("short", "say short; until test -e /log/go; do sleep 0.05; done; exit 3");
     let p = pod("web", "OnFailure", vec![sidecar("s")], vec![server("app"), short]);
     let live = Run::of(&[p]).args("-o jsonl").start();
@@ -108,6 +120,23 @@ fn containers_outlive_containerd() {
     assert_eq!((count("s up"), count("app up")), (1, 1), "{done:#?}");
     assert_eq!((count("s down"), count("app down")), (1, 1), "{done:#?}");
     assert_eq!(containerd.containers(), Vec::<String>::new());
+}
+
+/// A runtime in another process namespace: ends come by its events, or by lists where it has none.
+fn ends_are_seen_without_pidfds() {
+    for latest in [false, true] {
+        let containerd = containerd::own(Setup { latest, ..Setup::default() });
+        let inits = ["a", "b", "c", "d"].map(|name| c(name, "say $NAME"));
+        let p = pod("web", "Never", inits.into(), vec![c("app", "say app")]);
+        let done = Run::of(&[p])
+            .under(&["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+            .done()
+            .code(0);
+        assert_eq!(done.log(), ["a", "b", "c", "d", "app"], "{done:#?}");
+        // Each end is looked for every 10 s in any case.
+        assert!(done.took < Duration::from_secs(20), "{:?}", done.took);
+        assert_eq!(containerd.containers(), Vec::<String>::new());
+    }
 }
 
 fn a_killed_run_is_removed_by_the_next() {
@@ -150,7 +179,7 @@ fn a_killed_run_is_removed_by_the_next() {
 
 /// A CNI plugin fails: said in its words, tried again, and it leaves nothing.
 fn a_network_that_fails() {
-    let containerd = containerd::own(Setup { broken_network: true });
+    let containerd = containerd::own(Setup { broken_network: true, ..Setup::default() });
     let web = pod("web", "Always", vec![], vec![server("app")]);
     let host = pod("host", "Never", vec![], vec![c("host", "say host")])
         .spec(json!({ "hostNetwork": true }));

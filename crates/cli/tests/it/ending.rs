@@ -34,7 +34,7 @@ crate::tests! {
 }
 
 fn apps_wait_for_the_post_start_hook_of_the_one_before() {
-    let a = c("a", "say a; sleep 0.8").with(json!({
+    let a = c("a", &format!("say a; sleep {}", 0.8 + slack().as_secs_f64())).with(json!({
         "lifecycle": { "postStart": { "exec": { "command": ["sh", "-c", "sleep 0.4; echo hook >> /log/log"] } } },
     }));
     let done = Run::of(&[pod("hook", "Never", vec![], vec![a, c("b", "say b")])]).done().code(0);
@@ -62,7 +62,8 @@ fn pre_stop_runs_before_sigterm() {
     let live =
         Run::of(&[pod("pre", "Always", vec![sidecar("s").with(hook("s"))], vec![app])]).start();
     live.row("2/2 Running");
-    std::thread::sleep(Duration::from_millis(300));
+    live.logged("s up");
+    live.logged("app up");
     live.signal(Signal::SIGINT);
     let done = live.done().code(130);
     // The hooks of all begin at once, the signals follow the order.
@@ -95,7 +96,10 @@ fn a_hook_uses_up_the_grace_period() {
     assert_eq!(done.log(), ["app up", "app down"], "{done:#?}");
     let took = done.took.saturating_sub(slack()).as_secs_f64();
     assert!((1.4..3.5 + slack().as_secs_f64()).contains(&took), "{took}");
-    assert!(done.said("FailedPreStopHook"), "{done:#?}");
+    // A CRI runtime tells the end of the hook's command after that of its container, when nobody may be
+    // there any more to hear it.
+    let late = crate::containerd::current().is_some();
+    assert!(late || done.said("FailedPreStopHook"), "{done:#?}");
 }
 
 fn sigint_stops_in_the_termination_order() {
@@ -103,7 +107,7 @@ fn sigint_stops_in_the_termination_order() {
     let slow = "trap 'sleep 0.3; say app down; exit 0' TERM; say app up; sleep 1000 & wait";
     let live = Run::of(&[pod("order", "Always", inits, vec![c("app", slow)])]).start();
     live.row("3/3 Running");
-    std::thread::sleep(Duration::from_millis(300));
+    ["s1 up", "s2 up", "app up"].into_iter().for_each(|line| live.logged(line));
     live.signal(Signal::SIGINT);
     let done = live.done().code(130);
     let log = done.log();
@@ -116,7 +120,8 @@ fn sigterm_and_sighup_stop_too() {
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
         let live = Run::of(&[pod("sig", "Always", vec![], vec![server("app")])]).start();
         live.row("1/1 Running");
-        std::thread::sleep(Duration::from_millis(200));
+        // Before it has got that far, the first process of a container does not hear a signal.
+        live.logged("app up");
         live.signal(signal);
         let done = live.done().code(130);
         assert_eq!(done.log(), ["app up", "app down"], "{done:#?}");
@@ -153,7 +158,7 @@ fn a_second_sigint_kills() {
     let second = Instant::now();
     live.signal(Signal::SIGINT);
     let done = live.done().code(130);
-    assert!(second.elapsed() < Duration::from_secs(2), "{:?}", second.elapsed());
+    assert!(second.elapsed() < Duration::from_secs(2) + slack(), "{:?}", second.elapsed());
     done.logged_in_order(&["app up", "app heard"]);
     assert!(!done.log().contains(&"s down".to_owned()), "killed, not stopped: {:?}", done.log());
 }
@@ -177,7 +182,8 @@ fn for_ready() {
         pod("two", "Always", vec![c("i", "sleep 0.5; say i")], vec![server("late")]),
     ];
     let done = Run::of(&pods).args("--for condition=Ready").done().code(0);
-    done.logged_in_order(&["app up", "i", "late up"]);
+    done.logged_in_order(&["i", "late up"]);
+    done.logged_in_order(&["app up", "app down"]);
     assert_eq!(done.log().iter().filter(|l| l.ends_with(" down")).count(), 2, "{done:#?}");
 }
 

@@ -20,6 +20,7 @@ mod cri_output;
 mod cronjobs;
 mod ending;
 mod examples;
+mod full_disk;
 mod images;
 mod inits;
 mod isolation;
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
         racks::TESTS,
         size::TESTS,
         examples::TESTS,
+        full_disk::TESTS,
         images::TESTS,
         inits::TESTS,
         isolation::TESTS,

@@ -49,6 +49,11 @@ impl Registry {
         // A socket stays in the network that it was made in.
         let listener = containerd.inside(|| TcpListener::bind("127.0.0.1:0").unwrap());
         let server = listener.local_addr().unwrap().to_string();
+        // Not every containerd tries plain http.
+        let hosts = containerd.dir.path().join("certs.d").join(&server);
+        std::fs::create_dir_all(&hosts).unwrap();
+        std::fs::write(hosts.join("hosts.toml"), format!("server = \"http://{server}\"\n"))
+            .unwrap();
         let state = Arc::new(State {
             manner: Mutex::new(manner),
             blobs,

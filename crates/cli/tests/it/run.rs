@@ -44,7 +44,7 @@ pub struct Run {
 
 /// How much later something is to happen with containerd, which takes its time for a pod.
 pub fn slack() -> Duration {
-    Duration::from_secs(if containerd::current().is_some() { 5 } else { 0 })
+    Duration::from_secs(if containerd::current().is_some() { 7 } else { 0 })
 }
 
 /// A time such as `700ms`, plus the slack.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test program")]
 
 mod api;
+mod beside;
 mod ending;
 mod network;
 mod place;
