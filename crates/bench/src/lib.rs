@@ -6,8 +6,9 @@
 //! | `run` | the release binary on real processes: reaction times, time above bare fork+exec, size, memory |
 //! | `helpers` | `wait` and `render` beside what people use for it: how soon, and what a kill leaves |
 //! | `peer` | the same pods under `podman kube play`, in the same run, and what it does differently |
+//! | `kubelet` | pods of a real kubelet and of `run --runtime cri` on the same containerd, in the same run |
 //! | `smoke` | `engine` and `run` in small, without judging times: for `cargo test` |
-//! | `all` | everything, as one Markdown document |
+//! | `all` | everything but `kubelet`, as one Markdown document |
 //!
 //! What is compared is measured in turns within one run, so that a busy machine slows both sides.
 
@@ -15,6 +16,7 @@
 
 pub mod engine;
 pub mod helpers;
+pub mod kubelet;
 pub mod machine;
 pub mod peer;
 pub mod report;

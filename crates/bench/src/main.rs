@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use holdfast_bench::run::{Holdfast, Size};
-use holdfast_bench::{engine, helpers, machine, peer, run};
+use holdfast_bench::{engine, helpers, kubelet, machine, peer, run};
 
 /// Measures holdfast, and prints Markdown
 #[derive(Debug, Parser)]
@@ -34,9 +34,12 @@ enum Command {
     Helpers,
     /// The same pods under `podman kube play`
     Peer,
+    /// A real kubelet and `holdfast run --runtime cri` on the same containerd; needs root, Go and
+    /// holdfast-e2e beside this program, and brings up a cluster
+    Kubelet,
     /// The engine and `run` in small, to see that the bench works
     Smoke,
-    /// Everything
+    /// Everything but the kubelet
     All,
 }
 
@@ -68,6 +71,10 @@ fn main() -> Result<()> {
     if is(&[Command::Peer, Command::All]) {
         wait(cli.quiet);
         print!("{}", peer::report(&holdfast, 10)?);
+    }
+    if is(&[Command::Kubelet]) {
+        wait(cli.quiet);
+        print!("{}", kubelet::report(&holdfast, kubelet::Size::FULL)?);
     }
     Ok(())
 }
