@@ -165,15 +165,22 @@ fn a_child_takes_the_whole_container_along() {
 }
 
 fn restarts_after_out_of_memory() {
-    let script = format!("test -e /log/once && exit 0; touch /log/once; {HOG}");
+    let script = format!("test -e /log/once && {{ sleep 1; exit 0; }}; touch /log/once; {HOG}");
     let hog = limited(c("hog", &script), json!({ "memory": "32Mi" }));
     let done =
-        Run::of(&[pod("web", "OnFailure", vec![], vec![hog])]).args("-o json").done().code(0);
-    let end = done.json();
-    let hog = status(&end, "web", "hog");
-    assert_eq!(hog["restartCount"], 1, "{done:#?}");
-    assert_eq!(hog["lastState"]["terminated"]["reason"], "OOMKilled");
-    assert_eq!(hog["state"]["terminated"]["reason"], "Completed");
+        Run::of(&[pod("web", "OnFailure", vec![], vec![hog])]).args("-o jsonl").done().code(0);
+    let events: Vec<Value> =
+        done.out.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let hog = |event: &Value| event["object"]["status"]["containerStatuses"][0].clone();
+    // While it runs again. An ended container has no lastState (kubelet: podContainerDeletor).
+    let again = events
+        .iter()
+        .map(hog)
+        .find(|s| s["state"]["running"].is_object() && s["restartCount"] == 1);
+    let again = again.unwrap_or_else(|| panic!("it does not run again: {done:#?}"));
+    assert_eq!(again["lastState"]["terminated"]["reason"], "OOMKilled", "{again}");
+    let end = hog(events.last().unwrap());
+    assert_eq!(end["state"]["terminated"]["reason"], "Completed", "{end}");
 }
 
 fn out_of_memory_without_a_limit_of_its_own() {
