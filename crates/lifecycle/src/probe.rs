@@ -3,7 +3,8 @@
 //!
 //! The kubelet's ticker starts at an arbitrary phase. Here it is anchored at the container's start
 //! plus `initialDelaySeconds`, the earliest the kubelet could be: the first probe runs when the delay
-//! is over, later ones every `periodSeconds` after it.
+//! is over, later ones every `periodSeconds` after it. A liveness probe, which can only do harm, waits
+//! for as long as the kubelet may take to know of the container.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,6 +13,9 @@ use std::time::Duration;
 use crate::plan::{ContainerId, Kind, Plan, Probe, ProbeKind};
 use crate::status::InstanceId;
 use crate::time::Time;
+
+/// How often the kubelet looks for new containers (kubelet: `genericPlegRelistPeriod`).
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the thresholds have made of a probe's answers (kubelet: `results.Result`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +149,7 @@ impl ProbeManager {
                 ProbeKind::Startup => Outcome::Unknown,
             };
             self.results.set(container, w.kind, Some(initial));
-            w.watch(instance, now + w.spec.initial_delay);
+            w.watch(instance, now + w.delay());
         }
         self.arm(container, now);
     }
@@ -331,6 +335,16 @@ impl Worker {
             earliest: Time::ZERO,
             next: None,
             tick: Time::ZERO,
+        }
+    }
+
+    /// How long after the start of a run its first probe is. The kubelet probes no container that it
+    /// has not published the ID of (`doProbe`), and it looks for new ones once a second: a program that
+    /// takes a moment to listen has that moment before a liveness probe can kill it.
+    fn delay(&self) -> Duration {
+        match self.kind {
+            ProbeKind::Liveness => self.spec.initial_delay.max(self.spec.period.min(LOOK)),
+            ProbeKind::Startup | ProbeKind::Readiness => self.spec.initial_delay,
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::assets::{Assets, Site};
 use crate::contract::{PodUid, Runtime, RuntimeEvent};
 use crate::driver::{Command, Driver, End, Environment, Fault, FaultKind, Message};
-use crate::notice::{ChangeKind, Notice, PodChange};
+use crate::notice::{ChangeKind, Mark, MarkStep, Notice, PodChange};
 
 use self::controllers::{Controllers, Wish};
 
@@ -73,6 +73,8 @@ pub struct Node<R> {
     ended: HashMap<PodUid, (Owner, PodChange)>,
     tasks: JoinSet<End>,
     faults: Vec<(Time, PodUid, FaultKind)>,
+    /// Faults whose time is counted from a container that has not started yet.
+    armed: Vec<(PodUid, Arc<str>, Fault)>,
     created: u64,
     random: Random,
     stopping: bool,
@@ -129,6 +131,7 @@ impl<R: Runtime + 'static> Node<R> {
             ended: HashMap::new(),
             tasks: JoinSet::new(),
             faults: Vec::new(),
+            armed: Vec::new(),
             created: 0,
             random: Random::new(),
             stopping: false,
@@ -204,6 +207,7 @@ impl<R: Runtime + 'static> Node<R> {
         let plan = plan::plan(&pod);
         let uid = Arc::clone(&plan.uid);
         let name = pod.metadata.name.clone();
+        let pod_name = Arc::clone(&plan.name);
         let pod = Rc::new(pod);
         let (messages, inbox) = mpsc::unbounded_channel();
         let assets = Assets::new(Rc::clone(&self.site), Rc::clone(&pod));
@@ -212,7 +216,11 @@ impl<R: Runtime + 'static> Node<R> {
         let driver = Driver::new(Rc::clone(&self.env), pod, plan, assets, inbox, first_instance);
         self.tasks.spawn_local(driver.run());
         for fault in &self.options.faults {
-            self.faults.push((now + fault.after, Arc::clone(&uid), fault.kind.clone()));
+            let uid = Arc::clone(&uid);
+            match fault.since {
+                None => self.faults.push((now + fault.after, uid, fault.kind.clone())),
+                Some(_) => self.armed.push((uid, Arc::clone(&pod_name), fault.clone())),
+            }
         }
         self.controllers.created(owner, &name, now);
         self.pods.insert(uid, Handle { messages, name, owner, last: None, unwanted: false });
@@ -259,6 +267,17 @@ impl<R: Runtime + 'static> Node<R> {
     }
 
     fn forward(&mut self, notice: Notice) {
+        if let Notice::Mark(Mark { pod, container: Some(name), step: MarkStep::Started, .. }) =
+            &notice
+        {
+            let now = self.env.clock.now();
+            let is_due = |(_, of, fault): &mut (PodUid, Arc<str>, Fault)| {
+                of == pod && fault.since.as_deref() == Some(&**name)
+            };
+            for (uid, _, fault) in self.armed.extract_if(.., is_due) {
+                self.faults.push((now + fault.after, uid, fault.kind));
+            }
+        }
         if let Notice::Pod(change) = &notice {
             let now = self.env.clock.now();
             if let Some(handle) = self.pods.get_mut(&change.uid) {
@@ -293,6 +312,7 @@ impl<R: Runtime + 'static> Node<R> {
         }
         let Some(handle) = self.pods.remove(&end.uid) else { return };
         self.faults.retain(|(_, uid, _)| *uid != end.uid);
+        self.armed.retain(|(uid, ..)| *uid != end.uid);
         let now = self.env.clock.now();
         if handle.owner == Owner::Manifest && !end.deleted && end.status.phase == Phase::Failed {
             self.outcome.failed.push(format!("pod/{}", handle.name));

@@ -8,6 +8,11 @@ use super::pod::{Act, By, Container, Deed, Hook, Kind, Pod, Policy, Probe, Rule,
 
 /// The distance of two events.
 const SLOT: u64 = 5000;
+/// Slots in which a back-off of 10 s is over for the kubelet too: it comes back up to half as late
+/// again.
+const BACK_OFF: u64 = 4;
+/// A postStart hook that fails.
+const FAILING: Hook = Hook::Exec(2000, 1);
 
 /// Numbers that look random (SplitMix64).
 #[derive(Clone, Debug)]
@@ -47,9 +52,30 @@ pub(super) fn pod(seed: u64, n: u64) -> Pod {
     random.next();
     let mut plot = Plot::new(random, format!("s{seed}-{n}"));
     plot.containers();
-    plot.events();
-    plot.end();
+    match plot.course() {
+        Course::Runs => {
+            plot.events();
+            plot.end();
+        }
+        // The apps never run: it is deleted when it has been seen to be stuck, and before a back-off
+        // of 10 s is over.
+        Course::Stuck(since) => {
+            let since = since.map(|name| (name, 0));
+            plot.pod.acts.push(Act { since, millis: 9000, what: Deed::Delete(None) });
+        }
+        Course::Fails => {}
+    }
     plot.pod
+}
+
+/// How far a pod gets by itself.
+enum Course {
+    /// All its apps start.
+    Runs,
+    /// It stands still for ever, once this container has started.
+    Stuck(Option<String>),
+    /// An init container fails for good.
+    Fails,
 }
 
 /// A pod in the making.
@@ -60,6 +86,8 @@ struct Plot {
     anchor: String,
     /// The next slot that is free.
     slot: u64,
+    /// Slots that must pass at the end, because a container backs off.
+    rest: u64,
 }
 
 impl Plot {
@@ -73,7 +101,7 @@ impl Plot {
             containers: Vec::new(),
             acts: Vec::new(),
         };
-        Self { random, pod, anchor: String::new(), slot: 1 }
+        Self { random, pod, anchor: String::new(), slot: 1, rest: 0 }
     }
 
     fn containers(&mut self) {
@@ -101,7 +129,20 @@ impl Plot {
                 StartFault::NoConfigMap,
                 StartFault::NoCommand,
             ]);
+            // One that is tried again and again would be at another count on each side.
+            let anchor = self.pod.containers.len() - 1;
+            let again = fault == StartFault::NoCommand;
+            let is_app = self.pod.containers[broken].kind == Kind::App;
+            let broken = if again && is_app { anchor } else { broken };
             self.pod.containers[broken].fault = Some(fault);
+        }
+        // So would be two containers whose hooks fail.
+        let fails = |c: &Container| c.post == Some(FAILING);
+        let first = self.pod.containers.iter().position(fails);
+        for c in self.pod.containers.iter_mut().skip(first.map_or(0, |first| first + 1)) {
+            if fails(c) {
+                c.post = Some(Hook::Sleep(1));
+            }
         }
     }
 
@@ -209,10 +250,10 @@ impl Plot {
                 Hook::Exec(1000, 0),
                 Hook::Exec(2000, 0),
                 Hook::Sleep(2),
-                Hook::Exec(2000, 1),
+                FAILING,
             ]));
             // One that fails would never let the next one run.
-            if container.post == Some(Hook::Exec(2000, 1)) && self.random.percent(70) {
+            if container.post == Some(FAILING) && self.random.percent(70) {
                 container.post = Some(Hook::Sleep(1));
             }
         }
@@ -275,8 +316,10 @@ impl Plot {
                 container.runs[0].push(format!("exit={code}@{moment}"));
                 let mut second = later.clone();
                 if self.random.percent(30) {
-                    second.push(format!("exit={}@2000", self.random.pick(&[0, 1, 42])));
+                    second.push(format!("exit={}@3000", self.random.pick(&[0, 1, 42])));
                     container.runs.push(second);
+                    self.slot += 1;
+                    self.rest = BACK_OFF;
                 }
                 container.runs.push(later);
             }
@@ -299,28 +342,32 @@ impl Plot {
 
     /// How it ends: by itself, by a deadline, or by a delete at the last slot or before.
     fn end(&mut self) {
-        if let Some(stuck) = self.stuck() {
-            // The apps never start: it is deleted when it has been seen to be stuck.
-            let since = stuck.map(|name| (name, 0));
-            self.pod.acts.push(Act { since, millis: 14_000, what: Deed::Delete(None) });
-            return;
-        }
         let starts = self.pod.containers.iter().filter(|c| c.kind != Kind::App).count() as u64;
+        self.slot += self.rest;
         match self.random.below(20) {
             0..=1 => {
                 self.act(Deed::LoseSandbox);
-                self.slot += 2;
+                // Whoever was restarted before backs off, and twice as long the second time.
+                self.slot += match (self.slot, self.rest) {
+                    (..=2, _) => 2,
+                    (_, 0) => BACK_OFF,
+                    _ => 2 * BACK_OFF,
+                };
                 self.act(Deed::Delete(None));
             }
             2 => {
                 self.pod.deadline = Some(20 + 4 * starts + self.slot * SLOT / 1000);
             }
-            3..=5 => {
-                let inits = self.pod.containers.iter().filter(|c| c.fault.is_none());
-                let names: Vec<String> = inits.map(|c| c.name.clone()).collect();
-                let name = names[self.random.below(names.len() as u64) as usize].clone();
+            3..=6 => {
+                let long = self.long();
                 let what = Deed::Delete(None);
-                self.pod.acts.push(Act { since: Some((name, 0)), millis: 500, what });
+                match long.is_empty() {
+                    true => self.act(what),
+                    false => {
+                        let name = long[self.random.below(long.len() as u64) as usize].clone();
+                        self.pod.acts.push(Act { since: Some((name, 0)), millis: 700, what });
+                    }
+                }
             }
             _ => {
                 self.slot += 1;
@@ -329,33 +376,71 @@ impl Plot {
         }
     }
 
+    /// Containers with something in their first two seconds that everybody else waits for: there a
+    /// delete finds the pod in the same state, whoever runs it.
+    fn long(&self) -> Vec<String> {
+        let takes = |c: &Container, what: &str| {
+            let step = c.runs[0].iter().find(|s| s.starts_with(what));
+            step.is_some_and(|s| !s.ends_with("@1000"))
+        };
+        let mut apps = self.pod.containers.iter().filter(|c| c.kind == Kind::App);
+        let quiet = apps.all(|c| c.startup.is_none() && c.readiness.is_none());
+        let long = |c: &&Container| match c.kind {
+            Kind::App if !quiet => false,
+            Kind::Init => takes(c, "exit="),
+            Kind::Sidecar if matches!(c.post, Some(Hook::Exec(2000, 0) | Hook::Sleep(2))) => true,
+            Kind::Sidecar => c.startup.is_some() && takes(c, "startup="),
+            Kind::App => c.name == self.anchor && c.post.is_none(),
+        };
+        self.pod.containers.iter().filter(long).map(|c| c.name.clone()).collect()
+    }
+
     fn act(&mut self, what: Deed) {
         let since = Some((self.anchor.clone(), 0));
         self.pod.acts.push(Act { since, millis: self.slot * SLOT, what });
         self.slot += 1;
     }
 
-    /// Whether the anchor never starts, and the last container that does.
-    fn stuck(&self) -> Option<Option<String>> {
+    /// How far it gets, by what its containers do before the last app runs.
+    fn course(&self) -> Course {
         let mut last = None;
         for c in &self.pod.containers {
-            let starts = c.fault.is_none();
-            let holds = match c.kind {
-                Kind::Init => {
-                    !starts || c.runs.iter().all(|r| !r.iter().any(|s| s.starts_with("exit=0")))
+            match (c.kind, c.fault) {
+                (Kind::Init, Some(StartFault::NoCommand)) if !self.is_tried_again(c, 128) => {
+                    return Course::Fails;
                 }
-                Kind::Sidecar => !starts || c.post == Some(Hook::Exec(2000, 1)),
-                Kind::App => !starts && c.name == self.anchor,
-            };
-            if starts {
-                last = Some(c.name.clone());
+                (Kind::Init | Kind::Sidecar, Some(_)) => return Course::Stuck(last),
+                (Kind::App, Some(_)) if c.name == self.anchor => return Course::Stuck(last),
+                (Kind::App, Some(_)) => continue,
+                (_, None) => last = Some(c.name.clone()),
             }
-            if holds {
-                return Some(last);
+            if c.kind == Kind::Init {
+                let codes = c.runs.iter().filter_map(|run| code(run));
+                let fails = codes.take_while(|code| *code != 0).collect::<Vec<u8>>();
+                if fails.iter().any(|&code| !self.is_tried_again(c, code)) {
+                    return Course::Fails;
+                }
+                if fails.len() == c.runs.len() {
+                    return Course::Stuck(last);
+                }
+            } else if c.post == Some(FAILING) {
+                return Course::Stuck(last);
             }
         }
-        None
+        Course::Runs
     }
+
+    /// Whether an init container is run again after it ended with this code.
+    fn is_tried_again(&self, c: &Container, code: u8) -> bool {
+        let by_rule = c.rules.iter().any(|rule| rule.codes.contains(&code) != rule.negated);
+        by_rule || c.policy.unwrap_or(self.pod.policy) != Policy::Never
+    }
+}
+
+/// The exit code of a run that ends by itself.
+fn code(run: &[String]) -> Option<u8> {
+    let step = run.iter().find_map(|step| step.strip_prefix("exit="))?;
+    step.split_once('@')?.0.parse().ok()
 }
 
 #[cfg(test)]

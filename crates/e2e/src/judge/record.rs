@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::bench::Bench;
 use super::pod::{Act, Deed, Pod};
+use super::reduce;
 use super::scenarios::{self, Scenario};
 use super::trace;
 use super::watch::{Seen, Sight, Watch, now};
@@ -118,6 +119,14 @@ pub(super) fn on_kubelet(
         bench.delete(&pod.name, Some(1))?;
         watch.wait(&pod.name, PATIENCE, |s| is_gone(s).then_some(()));
         watch.forget(&pod.name);
+        let last = || {
+            let objects = sights.iter().rev().filter_map(|s| match &s.what {
+                Seen::Object { object, .. } => Some(reduce::pod(object).join("\n  ")),
+                _ => None,
+            });
+            objects.take(1).collect::<String>()
+        };
+        let result = result.with_context(|| format!("it was last\n  {}", last()));
         return result.map(|()| (sights, done));
     }
     // kubectl prints its last row a moment after the object is gone.
@@ -137,7 +146,9 @@ pub(super) fn on_kubelet(
 /// Does to the pod what is to be done, and waits for its end.
 fn play(bench: &Bench, watch: &Watch, pod: &Pod, done: &mut Vec<Done>) -> Result<()> {
     for act in &pod.acts {
-        wait_for(watch, pod, act)?;
+        if !wait_for(watch, pod, act)? {
+            return Ok(());
+        }
         let before = now();
         match act.what {
             Deed::Delete(grace) => bench.delete(&pod.name, grace)?,
@@ -154,23 +165,25 @@ fn play(bench: &Bench, watch: &Watch, pod: &Pod, done: &mut Vec<Done>) -> Result
     over.with_context(|| format!("the pod is not over after {} s", PATIENCE.as_secs()))
 }
 
-/// Waits for the moment of an act.
-fn wait_for(watch: &Watch, pod: &Pod, act: &Act) -> Result<()> {
+/// Waits for the moment of an act; false if the pod is over before.
+fn wait_for(watch: &Watch, pod: &Pod, act: &Act) -> Result<bool> {
     if let Some((container, run)) = &act.since {
         let started = watch.wait(&pod.name, PATIENCE, |sights| {
             let mut starts = sights.iter().filter(
                 |s| matches!(&s.what, Seen::Started { container: Some(c), .. } if c == container),
             );
-            starts.nth(*run).map(|s| s.at)
+            let start = starts.nth(*run).map(|s| Some(s.at));
+            start.or_else(|| is_over(sights).then_some(None))
         });
-        let at = started.with_context(|| format!("run {run} of {container} did not start"))?;
+        let started = started.with_context(|| format!("run {run} of {container} did not start"))?;
+        let Some(at) = started else { return Ok(false) };
         let due = at + i128::from(act.millis) * 1_000_000;
         let left = u64::try_from(due - now()).unwrap_or(0);
         std::thread::sleep(Duration::from_nanos(left));
     } else {
         std::thread::sleep(Duration::from_millis(act.millis));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The processes of a pod that run, the sandbox last.

@@ -154,13 +154,13 @@ impl Judge {
             if verbose {
                 show(&side.to_string(), &outcome);
             }
-            let found = compare::compare(&kubelet, &outcome);
+            let found = compare::compare(pod, &kubelet, &outcome);
             if found.is_empty() {
                 continue;
             }
             // Does the kubelet do the same twice?
             let again = self.sides.run(Side::Kubelet, pod, slot)?;
-            let second = compare::compare(&again, &outcome);
+            let second = compare::compare(pod, &again, &outcome);
             if second.is_empty() || !same_places(&found, &second) {
                 return Ok(Verdict::Race);
             }

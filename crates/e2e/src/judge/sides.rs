@@ -52,6 +52,8 @@ pub(super) struct Sides {
     pub(super) bench: Bench,
     watch: Watch,
     holdfast: PathBuf,
+    /// What `holdfast run` keeps, from one run to the next.
+    state: PathBuf,
 }
 
 impl Sides {
@@ -59,7 +61,8 @@ impl Sides {
         let holdfast = bench::build("holdfast-cli", "holdfast")?;
         let bench = Bench::up()?;
         let watch = Watch::start(&bench)?;
-        Ok(Self { bench, watch, holdfast })
+        let state = bench.shared("state")?;
+        Ok(Self { bench, watch, holdfast, state })
     }
 
     /// Runs a pod on a side. No two pods that run there at a time may have the same slot.
@@ -94,7 +97,8 @@ impl Sides {
                 command.args(["--image", &image]);
             }
         }
-        command.arg("--state-dir").arg(dir.join("state"));
+        // Images are unpacked once.
+        command.arg("--state-dir").arg(self.state.join(side.to_string()));
         for act in pod.acts.iter().filter(|a| a.what == Deed::LoseSandbox) {
             let since = act.since.as_ref().map(|(name, _)| format!("{name}+")).unwrap_or_default();
             command.arg("--fault").arg(format!("sandbox-lost@{since}{}ms", act.millis));

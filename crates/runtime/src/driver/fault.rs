@@ -1,4 +1,4 @@
-//! Faults on purpose: `--fault KIND@TIME`.
+//! Faults on purpose: `--fault KIND@TIME`, or `KIND@CONTAINER+TIME`.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use super::Driver;
 use crate::contract::Runtime;
 use crate::notice::{MarkStep, Notice};
 
-/// What is kept from the engine while a daemon restarts.
+/// What is kept from the engine until everything is down.
 pub(super) struct Held {
     /// Runs that have not ended yet.
     waiting: HashSet<InstanceId>,
@@ -20,6 +20,17 @@ pub(super) struct Held {
     back: Option<HashSet<InstanceId>>,
     /// The ends of the ones, or after that of the others.
     inputs: Vec<Input>,
+    /// What happens then.
+    then: Then,
+}
+
+/// What happens when everything is down.
+#[derive(Clone, Copy)]
+enum Then {
+    /// All of it is started again by somebody else.
+    Restart,
+    /// The engine hears of it, and that the sandbox is gone too.
+    SandboxLost,
 }
 
 /// A fault and when it strikes.
@@ -27,7 +38,9 @@ pub(super) struct Held {
 pub struct Fault {
     /// What breaks.
     pub kind: FaultKind,
-    /// How long after the start of the pod.
+    /// The container whose first start the time is counted from; `None` is the start of the pod.
+    pub since: Option<String>,
+    /// How long after that.
     pub after: Duration,
 }
 
@@ -51,7 +64,8 @@ pub enum FaultKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid fault {0:?}: expected sandbox-lost@TIME, kill:CONTAINER@TIME, oom:CONTAINER@TIME, \
-     daemon-restart@TIME or runtime-restart@TIME, with a TIME such as 5s, 250ms or 1m"
+     daemon-restart@TIME or runtime-restart@TIME, with a TIME such as 5s, 250ms or 1m, or \
+     CONTAINER+5s after the first start of a container"
 )]
 pub struct ParseFaultError(String);
 
@@ -61,6 +75,11 @@ impl FromStr for Fault {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseFaultError(text.to_owned());
         let (kind, after) = text.rsplit_once('@').ok_or_else(error)?;
+        let (since, after) = match after.rsplit_once('+') {
+            Some(("", _)) => return Err(error()),
+            Some((name, after)) => (Some(name.to_owned()), after),
+            None => (None, after),
+        };
         let after = parse_duration(after).ok_or_else(error)?;
         let kind = match kind.split_once(':') {
             Some(("kill", name)) if !name.is_empty() => FaultKind::Kill(name.into()),
@@ -70,7 +89,7 @@ impl FromStr for Fault {
             None if kind == "runtime-restart" => FaultKind::RuntimeRestart,
             _ => return Err(error()),
         };
-        Ok(Self { kind, after })
+        Ok(Self { kind, since, after })
     }
 }
 
@@ -91,27 +110,25 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 impl<R: Runtime + 'static> Driver<R> {
     pub(super) fn fault(&mut self, fault: &FaultKind) {
         match fault {
-            FaultKind::SandboxLost => {
-                self.kill_all(false);
-                self.feed(Input::SandboxLost);
-            }
+            FaultKind::SandboxLost => self.take_down(Then::SandboxLost),
             FaultKind::Kill(name) => self.kill_container(name, false),
             FaultKind::Oom(name) => self.kill_container(name, true),
-            FaultKind::DaemonRestart => self.daemon_restart(),
+            // Nothing of it is told before all containers run again, because the kubelet of that time
+            // did not see it either.
+            FaultKind::DaemonRestart => self.take_down(Then::Restart),
             FaultKind::RuntimeRestart => self.feed(Input::DriverRestarted),
         }
     }
 
-    /// Kills everything. Nothing of it is told before all containers run again, because the kubelet
-    /// of that time did not see it either.
-    fn daemon_restart(&mut self) {
+    /// Kills everything, and keeps it from the engine until all of it is down.
+    fn take_down(&mut self, then: Then) {
         let waiting: HashSet<InstanceId> = self.running_instances().into_iter().collect();
         self.kill_all(false);
-        self.held = Some(Held { waiting, back: None, inputs: Vec::new() });
-        self.daemon_is_back();
+        self.held = Some(Held { waiting, back: None, inputs: Vec::new(), then });
+        self.is_down();
     }
 
-    /// Keeps an exit back that a restarting daemon caused; true if it did.
+    /// Keeps an exit back that a fault caused; true if it did.
     pub(super) fn hold(&mut self, input: &Input) -> bool {
         let (Some(held), Input::Exited { instance, .. }) = (&mut self.held, input) else {
             return false;
@@ -122,14 +139,19 @@ impl<R: Runtime + 'static> Driver<R> {
         }
         held.inputs.push(input.clone());
         self.observe(input);
-        self.daemon_is_back();
+        self.is_down();
         true
     }
 
-    /// Once everything is down, starts it all again.
-    fn daemon_is_back(&mut self) {
-        let ready = |held: &&Held| held.waiting.is_empty() && held.back.is_none();
-        if self.held.as_ref().filter(ready).is_none() {
+    /// Goes on once everything is down.
+    fn is_down(&mut self) {
+        let ready = |held: &&mut Held| held.waiting.is_empty() && held.back.is_none();
+        let Some(held) = self.held.as_mut().filter(ready) else { return };
+        if matches!(held.then, Then::SandboxLost) {
+            held.back = Some(HashSet::new());
+            let mut inputs = std::mem::take(&mut held.inputs);
+            inputs.push(Input::SandboxLost);
+            let _ = self.batches.send(inputs);
             return;
         }
         let known: Vec<(ContainerId, u32)> = self
@@ -202,8 +224,12 @@ mod tests {
             "sandbox-lost@250ms".parse::<Fault>().unwrap().after,
             Duration::from_millis(250)
         );
+        let fault: Fault = "sandbox-lost@app-0+2s".parse().unwrap();
+        assert_eq!((fault.since.as_deref(), fault.after.as_secs()), (Some("app-0"), 2));
         for bad in [
             "",
+            "sandbox-lost@+2s",
+            "sandbox-lost@app+",
             "kill@5s",
             "kill:@5s",
             "oom:a@",
