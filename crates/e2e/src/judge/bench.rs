@@ -9,9 +9,14 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::pod::{IMAGE, NAMESPACE};
-use crate::cluster::api::Client;
+use crate::cluster::api::{Client, Patch};
 use crate::cluster::{self, Cluster};
 use crate::image::{Image, Node};
+
+/// The node of the kubelet, and that of `holdfast run --runtime cri`: the same containerd, but each has
+/// its own.
+pub(super) const KUBELETS: usize = 1;
+pub(super) const HOLDFASTS: usize = 2;
 
 /// How often it is tried to create a pod while the namespace is new and has no service account yet.
 const TRIES: usize = 50;
@@ -36,14 +41,15 @@ impl Bench {
         let logging = json!({ "logging": { "verbosity": 4 } });
         let options = cluster::Options {
             kubelet: logging.as_object().cloned().unwrap_or_default(),
+            nodes: 2,
             ..cluster::Options::default()
         };
-        let dir = crate::workspace().join("target/cluster/judge");
-        let cluster = runtime.block_on(Cluster::up(&dir, &options))?;
+        let cluster = runtime.block_on(Cluster::up(&place(), &options))?;
         let client = cluster.client()?;
         let image = image()?;
         runtime.block_on(cluster.load(&image))?;
         let bench = Self { cluster, runtime, client, image };
+        bench.runtime.block_on(bench.free())?;
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
         });
@@ -54,6 +60,20 @@ impl Bench {
         Ok(bench)
     }
 
+    /// Takes the kubelet away from the second node: a kubelet ends whatever it does not know, the pods
+    /// of `holdfast run --runtime cri` among it.
+    async fn free(&self) -> Result<()> {
+        let path = "/api/v1/nodes/node-2";
+        let cordon = json!({"spec": {"unschedulable": true}});
+        self.client.patch(path, Patch::Merge, &cordon).await?;
+        let node = self.cluster.node(HOLDFASTS)?;
+        // It may have ended when an earlier judge came by.
+        if node.signal("kubelet", 9).await.is_ok() {
+            node.ended("kubelet").await?;
+        }
+        Ok(())
+    }
+
     /// `kubectl`, in the namespace of the judge.
     pub(super) fn kubectl(&self, args: &[&str]) -> Result<Command> {
         let mut command = self.cluster.kubectl()?;
@@ -61,16 +81,21 @@ impl Bench {
         Ok(command)
     }
 
-    /// containerd's own client.
-    pub(super) fn ctr(&self, args: &[&str]) -> Result<Command> {
+    /// containerd's own client, on a node.
+    pub(super) fn ctr(&self, node: usize, args: &[&str]) -> Result<Command> {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.containerd()?).args(["-n", "k8s.io"]).args(args);
+        command.arg("--address").arg(self.containerd(node)?).args(["-n", "k8s.io"]).args(args);
         Ok(command)
     }
 
-    /// The socket of the node's containerd.
-    pub(super) fn containerd(&self) -> Result<PathBuf> {
-        Ok(self.cluster.node(1)?.containerd())
+    /// The socket of a node's containerd.
+    pub(super) fn containerd(&self, node: usize) -> Result<PathBuf> {
+        Ok(self.cluster.node(node)?.containerd())
+    }
+
+    /// A command that runs a program on a node, as the kubelet is run there.
+    pub(super) fn on_node(&self, node: usize, program: &Path) -> Result<Command> {
+        Ok(self.cluster.node(node)?.command(program))
     }
 
     pub(super) fn kubelet_log(&self) -> PathBuf {
@@ -120,10 +145,10 @@ impl Bench {
         }
     }
 
-    /// SIGKILL to processes of the runtime, all at the same moment.
-    pub(super) fn kill_tasks(&self, ids: &[String]) -> Result<()> {
+    /// SIGKILL to processes of a node's runtime, all at the same moment.
+    pub(super) fn kill_tasks(&self, node: usize, ids: &[String]) -> Result<()> {
         let kill = |id: &String| {
-            let mut command = self.ctr(&["tasks", "kill", "--signal", "SIGKILL", id])?;
+            let mut command = self.ctr(node, &["tasks", "kill", "--signal", "SIGKILL", id])?;
             command.stdout(Stdio::null()).spawn().context("cannot run ctr")
         };
         let children: Vec<Child> = ids.iter().map(kill).collect::<Result<_>>()?;
@@ -136,7 +161,7 @@ impl Bench {
     /// Kills the kubelet and starts it again.
     pub(super) fn restart_kubelet(&self) -> Result<()> {
         self.runtime.block_on(async {
-            let node = self.cluster.node(1)?;
+            let node = self.cluster.node(KUBELETS)?;
             node.signal("kubelet", 9).await?;
             node.ended("kubelet").await?;
             node.start("kubelet").await
@@ -157,6 +182,16 @@ impl Bench {
         std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         Ok(dir)
     }
+}
+
+/// Where the judge's cluster is.
+fn place() -> PathBuf {
+    crate::workspace().join("target/cluster/judge")
+}
+
+/// Takes the judge's cluster down.
+pub(super) fn down() -> Result<()> {
+    cluster::down(&cluster::Layout::new(&place())?)
 }
 
 /// The archive with the image of the actor, written anew.

@@ -30,7 +30,11 @@ use anyhow::Result;
 
 /// `cargo xtask judge …`
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Exit status: 0 nothing differed but by a race in the kubelet itself, or but once; \
+                  1 something differed, or could not be compared."
+)]
 pub struct Command {
     #[command(subcommand)]
     task: Option<Task>,

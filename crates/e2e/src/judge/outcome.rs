@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::pod::NAMESPACE;
 use super::reduce;
-use super::watch::{Nanos, Seen, Sight};
+use super::watch::{CRI_NAMESPACE, Nanos, Seen, Sight};
 
 /// One side's history of a pod.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +68,8 @@ impl Outcome {
             .iter()
             // When the object is deleted says nothing of what becomes of the pod.
             .filter(|line| !line.starts_with("deleting "))
-            .map(|line| without_runtimes_words(&line.replace(uid, "UID")))
+            .map(|line| line.replace(uid, "UID").replace(CRI_NAMESPACE, NAMESPACE))
+            .map(|line| without_runtimes_words(&line))
             .collect();
         if self.states.last().is_none_or(|last| last.lines != lines) {
             self.states.push(State { at, lines });

@@ -346,10 +346,11 @@ impl Plot {
         self.slot += self.rest;
         match self.random.below(20) {
             0..=1 => {
+                self.slot += 1;
                 self.act(Deed::LoseSandbox);
                 // Whoever was restarted before backs off, and twice as long the second time.
                 self.slot += match (self.slot, self.rest) {
-                    (..=2, _) => 2,
+                    (..=3, _) => 2,
                     (_, 0) => BACK_OFF,
                     _ => 2 * BACK_OFF,
                 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::bench::Bench;
+use super::bench::{Bench, KUBELETS};
 use super::pod::{Act, Deed, Pod};
 use super::reduce;
 use super::scenarios::{self, Scenario};
@@ -152,7 +152,7 @@ fn play(bench: &Bench, watch: &Watch, pod: &Pod, done: &mut Vec<Done>) -> Result
         let before = now();
         match act.what {
             Deed::Delete(grace) => bench.delete(&pod.name, grace)?,
-            Deed::LoseSandbox => bench.kill_tasks(&everything(&watch.of(&pod.name)))?,
+            Deed::LoseSandbox => bench.kill_tasks(KUBELETS, &everything(&watch.of(&pod.name)))?,
             Deed::RestartKubelet => bench.restart_kubelet()?,
         }
         done.push(Done { at: before, what: act.what });
@@ -187,7 +187,7 @@ fn wait_for(watch: &Watch, pod: &Pod, act: &Act) -> Result<bool> {
 }
 
 /// The processes of a pod that run, the sandbox last.
-fn everything(sights: &[Sight]) -> Vec<String> {
+pub(super) fn everything(sights: &[Sight]) -> Vec<String> {
     let mut running = Vec::new();
     for sight in sights {
         match &sight.what {

@@ -14,6 +14,7 @@ use super::sides::{Side, Sides};
 use super::{random, shrink, yaml};
 
 /// Options of `judge` itself.
+///
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     /// Where the random pods come from
@@ -34,6 +35,9 @@ pub(super) struct Args {
     /// Print differences as they are, without looking for a smaller pod
     #[arg(long)]
     no_shrink: bool,
+    /// Take the judge's cluster down afterwards
+    #[arg(long)]
+    down: bool,
     /// Print every state and trace of each side, whether they differ or not
     #[arg(long)]
     verbose: bool,
@@ -45,6 +49,8 @@ pub(super) enum Verdict {
     Same,
     /// The kubelet did not do the same twice.
     Race,
+    /// It differed once, and was the same when both ran again.
+    Unsteady(Side, Vec<Difference>),
     Different(Side, Vec<Difference>),
 }
 
@@ -56,6 +62,14 @@ pub(super) struct Judge {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    let result = hold(args);
+    if args.down {
+        super::bench::down()?;
+    }
+    result
+}
+
+fn hold(args: &Args) -> Result<()> {
     let others: Vec<Side> =
         args.targets.iter().copied().filter(|side| *side != Side::Kubelet).collect();
     if others.is_empty() {
@@ -71,6 +85,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         match &result {
             Ok(Verdict::Same) => eprintln!("{}: the same", pod.name),
             Ok(Verdict::Race) => eprintln!("{}: a race of the kubelet's", pod.name),
+            Ok(Verdict::Unsteady(side, found)) => {
+                let places: Vec<&str> = found.iter().map(|d| d.place.as_str()).collect();
+                eprintln!("{}: {side} differed once in {}", pod.name, places.join(", "));
+            }
             Ok(Verdict::Different(side, found)) => {
                 let places: Vec<&str> = found.iter().map(|d| d.place.as_str()).collect();
                 eprintln!("{}: {side} differs in {}", pod.name, places.join(", "));
@@ -83,6 +101,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let count = |f: fn(&Result<Verdict>) -> bool| results.values().filter(|r| f(r)).count();
     let (same, races) =
         (count(|r| matches!(r, Ok(Verdict::Same))), count(|r| matches!(r, Ok(Verdict::Race))));
+    let once = count(|r| matches!(r, Ok(Verdict::Unsteady(..))));
     let (different, failed) =
         (count(|r| matches!(r, Ok(Verdict::Different(..)))), count(|r| r.is_err()));
     let mut shown = 0;
@@ -97,10 +116,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
             report(*side, &pod, &found);
         }
     }
+    for pod in &pods {
+        if let Some(Ok(Verdict::Unsteady(side, found))) = results.get(&pod.name) {
+            for difference in found {
+                println!("# {} on {side}, once: {difference}", pod.name);
+            }
+        }
+    }
     let secs = begin.elapsed().as_secs();
     println!(
-        "{} pods of seed {} in {secs} s: {same} the same, {races} races of the kubelet's, \
-         {different} different, {failed} failed",
+        "{} pods of seed {} in {secs} s: {same} the same, {races} races of the kubelet's, {once} \
+         different once, {different} different, {failed} failed",
         pods.len(),
         args.seed
     );
@@ -158,15 +184,35 @@ impl Judge {
             if found.is_empty() {
                 continue;
             }
-            // Does the kubelet do the same twice?
-            let again = self.sides.run(Side::Kubelet, pod, slot)?;
-            let second = compare::compare(pod, &again, &outcome);
-            if second.is_empty() || !same_places(&found, &second) {
-                return Ok(Verdict::Race);
-            }
-            return Ok(Verdict::Different(side, found));
+            return self.again(side, pod, slot, found, &kubelet, &outcome);
         }
         Ok(Verdict::Same)
+    }
+
+    /// Runs a pod that differed again, on both sides.
+    fn again(
+        &self,
+        side: Side,
+        pod: &Pod,
+        slot: u16,
+        found: Vec<Difference>,
+        kubelet: &Outcome,
+        other: &Outcome,
+    ) -> Result<Verdict> {
+        let (second, again) = std::thread::scope(|scope| {
+            let again = scope.spawn(|| self.sides.run(side, pod, slot));
+            let second = self.sides.run(Side::Kubelet, pod, slot);
+            (second, again.join().unwrap_or_else(|_| bail!("panicked")))
+        });
+        let (second, again) = (second?, again?);
+        let then = compare::compare(pod, &second, &again);
+        if !then.is_empty() && same_places(&found, &then) {
+            return Ok(Verdict::Different(side, then));
+        }
+        // Once the kubelet was as the other, or not as itself: then it is the kubelet's.
+        let is_kubelets = compare::compare(pod, &second, other).is_empty()
+            || !compare::compare(pod, kubelet, &second).is_empty();
+        Ok(if is_kubelets { Verdict::Race } else { Verdict::Unsteady(side, found) })
     }
 }
 

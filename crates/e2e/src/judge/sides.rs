@@ -14,11 +14,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::bench::{self, Bench};
+use super::bench::{self, Bench, HOLDFASTS};
 use super::outcome::{self, Outcome};
 use super::pod::{Act, Deed, IMAGE, Pod};
 use super::record;
-use super::watch::{Watch, now};
+use super::watch::{self, CRI_NAMESPACE, Watch, now};
 use super::yaml;
 
 /// How long a pod may take in all.
@@ -83,26 +83,33 @@ impl Sides {
 
     fn holdfast(&self, side: Side, pod: &Pod, dir: &Path, slot: u16) -> Result<Outcome> {
         let manifest = dir.join("pod.yaml");
-        std::fs::write(&manifest, yaml::text(&pod.manifest(dir, slot)))?;
-        let mut command = Command::new(&self.holdfast);
-        command.arg("run").arg(&manifest).args(["--output", "jsonl"]);
-        match side {
+        let mut object = pod.manifest(dir, slot);
+        let mut command = match side {
             Side::Cri => {
-                let socket = self.bench.containerd()?;
-                let endpoint = format!("unix://{}", socket.display());
-                command.args(["--runtime", "cri", "--endpoint", &endpoint]);
+                object["metadata"]["namespace"] = CRI_NAMESPACE.into();
+                // Where containerd runs, so that its processes can be seen.
+                let mut command = self.bench.on_node(HOLDFASTS, &self.holdfast)?;
+                let socket = format!("unix://{}", self.bench.containerd(HOLDFASTS)?.display());
+                command.args(["run", "--runtime", "cri", "--endpoint", &socket]);
+                command
             }
             Side::Process | Side::Kubelet => {
                 let image = format!("{IMAGE}=archive:{}", self.bench.image.display());
-                command.args(["--image", &image]);
+                let mut command = Command::new(&self.holdfast);
+                command.args(["run", "--image", &image]);
+                // It has no sandbox that could be taken away.
+                for act in pod.acts.iter().filter(|a| a.what == Deed::LoseSandbox) {
+                    let since = act.since.as_ref().map(|(name, _)| format!("{name}+"));
+                    let since = since.unwrap_or_default();
+                    command.arg("--fault").arg(format!("sandbox-lost@{since}{}ms", act.millis));
+                }
+                command
             }
-        }
+        };
+        std::fs::write(&manifest, yaml::text(&object))?;
+        command.args(["--output", "jsonl"]).arg(&manifest);
         // Images are unpacked once.
         command.arg("--state-dir").arg(self.state.join(side.to_string()));
-        for act in pod.acts.iter().filter(|a| a.what == Deed::LoseSandbox) {
-            let since = act.since.as_ref().map(|(name, _)| format!("{name}+")).unwrap_or_default();
-            command.arg("--fault").arg(format!("sandbox-lost@{since}{}ms", act.millis));
-        }
         let log = std::fs::File::create(dir.join("stderr"))?;
         let mut child = command
             .stdin(Stdio::null())
@@ -119,7 +126,7 @@ impl Sides {
                 }
             }
         });
-        let played = play(&mut child, pod, dir);
+        let played = self.play(side, &mut child, pod, dir);
         if played.is_err() {
             let _ = child.kill();
         }
@@ -127,6 +134,7 @@ impl Sides {
         let _ = reader.join();
         let stderr = || std::fs::read_to_string(dir.join("stderr")).unwrap_or_default();
         played.with_context(stderr)?;
+        self.watch.forget(&watch::cri(&pod.name));
         if status.code() == Some(2) || status.signal().is_some() {
             bail!("holdfast run ended with {status}:\n{}", stderr());
         }
@@ -143,24 +151,34 @@ impl Sides {
         }
         Ok(outcome)
     }
-}
 
-/// Does to the pod of a `holdfast run` what is to be done, until it ends.
-fn play(child: &mut Child, pod: &Pod, dir: &Path) -> Result<()> {
-    let begin = Instant::now();
-    let start = now();
-    let mut acts = pod.acts.iter().filter(|a| matches!(a.what, Deed::Delete(_))).peekable();
-    while child.try_wait()?.is_none() {
-        if begin.elapsed() > PATIENCE {
-            bail!("the pod is not over after {} s", PATIENCE.as_secs());
+    /// Does to the pod of a `holdfast run` what is to be done, until it ends.
+    fn play(&self, side: Side, child: &mut Child, pod: &Pod, dir: &Path) -> Result<()> {
+        let begin = Instant::now();
+        let start = now();
+        let mine = |a: &&Act| match a.what {
+            Deed::Delete(_) => true,
+            Deed::LoseSandbox => side == Side::Cri,
+            Deed::RestartKubelet => false,
+        };
+        let mut acts = pod.acts.iter().filter(mine).peekable();
+        let pid = Pid::from_raw(i32::try_from(child.id())?);
+        while child.try_wait()?.is_none() {
+            if begin.elapsed() > PATIENCE {
+                bail!("the pod is not over after {} s", PATIENCE.as_secs());
+            }
+            match acts.next_if(|act| is_due(act, start, dir)).map(|act| act.what) {
+                // As a delete does, with the pod's own grace period.
+                Some(Deed::Delete(_)) => kill(pid, Signal::SIGINT)?,
+                Some(_) => {
+                    let sights = self.watch.of(&watch::cri(&pod.name));
+                    self.bench.kill_tasks(HOLDFASTS, &record::everything(&sights))?;
+                }
+                None => thread::sleep(LOOK),
+            }
         }
-        if acts.next_if(|act| is_due(act, start, dir)).is_some() {
-            // As a delete does, with the pod's own grace period.
-            kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
-        }
-        thread::sleep(LOOK);
+        Ok(())
     }
-    Ok(())
 }
 
 fn is_due(act: &Act, start: i128, dir: &Path) -> bool {

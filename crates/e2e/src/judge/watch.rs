@@ -13,10 +13,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::bench::Bench;
+use super::bench::{Bench, HOLDFASTS, KUBELETS};
 use super::klog::Klog;
 use super::pod::{Container, Kind, Pod, Policy};
 use crate::cluster::api::{ApiError, Client, Event, EventKind};
+
+/// The namespace of the pods of `holdfast run --runtime cri`: they are told from the kubelet's by it.
+pub(super) const CRI_NAMESPACE: &str = "judge-cri";
 
 /// Nanoseconds since the Unix epoch.
 pub(super) type Nanos = i128;
@@ -71,8 +74,10 @@ impl Watch {
         let out =
             watch.child(&mut bench.kubectl(&["get", "pods", "--watch", "--no-headers"])?)?;
         watch.reader(move |seen| rows(out, &seen));
-        let out = watch.child(&mut bench.ctr(&["events"])?)?;
-        watch.reader(move |seen| tasks(out, &seen));
+        for node in [KUBELETS, HOLDFASTS] {
+            let out = watch.child(&mut bench.ctr(node, &["events"])?)?;
+            watch.reader(move |seen| tasks(out, &seen));
+        }
         let out = watch.child(Command::new("tail").args(["-n0", "-F"]).arg(bench.kubelet_log()))?;
         watch.reader(move |seen| log_lines(out, &seen));
         watch.settle(bench)?;
@@ -271,6 +276,11 @@ fn tasks(out: ChildStdout, seen: &Seen_) {
     }
 }
 
+/// How a pod of `holdfast run --runtime cri` is called here: the kubelet runs one of the same name.
+pub(super) fn cri(pod: &str) -> String {
+    format!("{pod}.cri")
+}
+
 /// Pod and container that a task is of, from the annotations that containerd gives it.
 fn owner(event: &Value) -> Option<(String, Option<String>)> {
     let path = std::path::Path::new(event["bundle"].as_str()?).join("config.json");
@@ -280,7 +290,9 @@ fn owner(event: &Value) -> Option<(String, Option<String>)> {
     };
     let container = annotation("container-name")
         .filter(|_| annotation("container-type").is_some_and(|kind| kind == "container"));
-    Some((annotation("sandbox-name")?, container))
+    let pod = annotation("sandbox-name")?;
+    let is_cri = annotation("sandbox-namespace")? == CRI_NAMESPACE;
+    Some((if is_cri { cri(&pod) } else { pod }, container))
 }
 
 fn log_lines(out: ChildStdout, seen: &Seen_) {
