@@ -230,7 +230,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) schedule: bool,
 
-    /// Break something on purpose: sandbox-lost@5s, kill:CONTAINER@5s, oom:CONTAINER@5s,
+    /// Break something on purpose: sandbox-lost@5s, pause-killed@5s, kill:CONTAINER@5s, oom:CONTAINER@5s,
     /// daemon-restart@5s, runtime-restart@5s, stale-subpath; @CONTAINER+5s counts from its first start
     #[arg(long = "fault", value_name = "KIND@TIME", value_parser = fault)]
     pub(crate) faults: Vec<FaultArg>,

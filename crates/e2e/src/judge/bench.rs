@@ -1,10 +1,12 @@
 //! The cluster that pods are run on, and what is built for it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -145,15 +147,26 @@ impl Bench {
         }
     }
 
-    /// SIGKILL to processes of a node's runtime, all at the same moment.
-    pub(super) fn kill_tasks(&self, node: usize, ids: &[String]) -> Result<()> {
-        let kill = |id: &String| {
-            let mut command = self.ctr(node, &["tasks", "kill", "--signal", "SIGKILL", id])?;
-            command.stdout(Stdio::null()).spawn().context("cannot run ctr")
-        };
-        let children: Vec<Child> = ids.iter().map(kill).collect::<Result<_>>()?;
-        for mut child in children {
-            child.wait()?;
+    /// SIGKILL to all processes of these containers and sandboxes in the same moment, so that nobody
+    /// finds one gone and the other not.
+    pub(super) fn kill_tasks(ids: &[String]) -> Result<()> {
+        let mut pids = Vec::new();
+        for entry in std::fs::read_dir("/proc").context("/proc")?.filter_map(Result::ok) {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // One that has ended meanwhile is none of them.
+            let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+            if ids.iter().any(|id| groups.contains(id)) {
+                pids.push(Pid::from_raw(pid));
+            }
+        }
+        if pids.len() < ids.len() {
+            bail!("{} containers run, but only {} processes of them", ids.len(), pids.len());
+        }
+        for pid in pids {
+            // It may have ended by itself.
+            let _ = kill(pid, Signal::SIGKILL);
         }
         Ok(())
     }
@@ -171,6 +184,11 @@ impl Bench {
     /// The version of Kubernetes, such as `1.35.4`.
     pub(super) fn version(&self) -> &str {
         self.cluster.kubernetes()
+    }
+
+    /// Gives an image to every node.
+    pub(super) fn load(&self, archive: &Path) -> Result<()> {
+        self.runtime.block_on(self.cluster.load(archive))
     }
 
     /// A new directory that is shared with the containers of a pod.

@@ -64,7 +64,7 @@ pub(super) fn compare(pod: &Pod, kubelet: &Outcome, other: &Outcome) -> Vec<Diff
 /// (`checkContainerStateTransition`; `docs/conformance.md`).
 fn stands_still(pod: &Pod) -> bool {
     pod.policy == Policy::OnFailure
-        && pod.acts.iter().any(|act| act.what == Deed::LoseSandbox)
+        && pod.acts.iter().any(|act| matches!(act.what, Deed::LoseSandbox | Deed::KillPause))
         && pod.containers.iter().any(|c| c.kind == Kind::Init)
 }
 

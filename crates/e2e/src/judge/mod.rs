@@ -7,10 +7,12 @@
 //! | [`world`], [`reduce`] | histories: what happened, and what was published, reduced to what is compared |
 //! | [`record`], [`scenarios`], [`trace`] | `judge record`: the traces that the engine is tested with |
 //! | [`run`], [`random`], [`sides`] | `judge`: random pods, on the kubelet and on Holdfast |
+//! | [`examples`] | `judge examples`: CronJobs, and kubectl's rows of their pods |
 //! | [`outcome`], [`compare`], [`shrink`] | what became of them, differences, and smaller pods that differ too |
 
 mod bench;
 mod compare;
+mod examples;
 mod klog;
 mod outcome;
 mod pod;
@@ -46,6 +48,8 @@ pub struct Command {
 enum Task {
     /// Run the scenarios on the kubelet, and write down what happened for the tests of the engine
     Record(record::Args),
+    /// Run the CronJobs of examples/cronjobs on both, and compare the rows of `kubectl get pods -w`
+    Examples,
 }
 
 /// Carries out a command.
@@ -55,6 +59,7 @@ enum Task {
 pub fn run(command: Command) -> Result<()> {
     match command.task {
         Some(Task::Record(args)) => record::run(&args),
+        Some(Task::Examples) => examples::run(),
         None => run::run(&command.run),
     }
 }

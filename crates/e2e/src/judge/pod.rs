@@ -143,8 +143,10 @@ pub(super) struct Act {
 pub(super) enum Deed {
     /// A delete with this grace period, or the pod's own.
     Delete(Option<u64>),
-    /// The sandbox is stopped behind the kubelet's back, with everything in it.
+    /// The sandbox is killed behind the kubelet's back, with everything in it.
     LoseSandbox,
+    /// The process that holds the sandbox is killed, and nothing else.
+    KillPause,
     /// The kubelet is killed and started again.
     RestartKubelet,
 }
@@ -154,7 +156,8 @@ impl fmt::Display for Act {
         let what = match self.what {
             Deed::Delete(None) => "deleted".to_owned(),
             Deed::Delete(Some(grace)) => format!("deleted with a grace period of {grace} s"),
-            Deed::LoseSandbox => "the sandbox is lost".to_owned(),
+            Deed::LoseSandbox => "the sandbox is lost with everything in it".to_owned(),
+            Deed::KillPause => "the sandbox's own process is killed".to_owned(),
             Deed::RestartKubelet => "the kubelet is restarted".to_owned(),
         };
         match &self.since {

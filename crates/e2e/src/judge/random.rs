@@ -345,9 +345,10 @@ impl Plot {
         let starts = self.pod.containers.iter().filter(|c| c.kind != Kind::App).count() as u64;
         self.slot += self.rest;
         match self.random.below(20) {
-            0..=1 => {
+            0..=2 => {
                 self.slot += 1;
-                self.act(Deed::LoseSandbox);
+                let what = self.random.pick(&[Deed::LoseSandbox, Deed::KillPause, Deed::KillPause]);
+                self.act(what);
                 // Whoever was restarted before backs off, and twice as long the second time.
                 self.slot += match (self.slot, self.rest) {
                     (..=3, _) => 2,
@@ -356,10 +357,10 @@ impl Plot {
                 };
                 self.act(Deed::Delete(None));
             }
-            2 => {
+            3 => {
                 self.pod.deadline = Some(20 + 4 * starts + self.slot * SLOT / 1000);
             }
-            3..=6 => {
+            4..=7 => {
                 let long = self.long();
                 let what = Deed::Delete(None);
                 match long.is_empty() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::bench::{Bench, KUBELETS};
+use super::bench::Bench;
 use super::pod::{Act, Deed, Pod};
 use super::reduce;
 use super::scenarios::{self, Scenario};
@@ -152,7 +152,8 @@ fn play(bench: &Bench, watch: &Watch, pod: &Pod, done: &mut Vec<Done>) -> Result
         let before = now();
         match act.what {
             Deed::Delete(grace) => bench.delete(&pod.name, grace)?,
-            Deed::LoseSandbox => bench.kill_tasks(KUBELETS, &everything(&watch.of(&pod.name)))?,
+            Deed::LoseSandbox => Bench::kill_tasks(&everything(&watch.of(&pod.name)))?,
+            Deed::KillPause => Bench::kill_tasks(&pause(&watch.of(&pod.name)))?,
             Deed::RestartKubelet => bench.restart_kubelet()?,
         }
         done.push(Done { at: before, what: act.what });
@@ -197,6 +198,13 @@ pub(super) fn everything(sights: &[Sight]) -> Vec<String> {
         }
     }
     running
+}
+
+/// The sandbox that runs.
+pub(super) fn pause(sights: &[Sight]) -> Vec<String> {
+    let is_pause = |sight: &Sight, id: &String| matches!(&sight.what, Seen::Started { container: None, id: of } if of == id);
+    let running = everything(sights);
+    running.into_iter().filter(|id| sights.iter().any(|s| is_pause(s, id))).collect()
 }
 
 fn is_gone(sights: &[&Sight]) -> bool {

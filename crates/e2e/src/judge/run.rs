@@ -104,6 +104,14 @@ fn hold(args: &Args) -> Result<()> {
     let once = count(|r| matches!(r, Ok(Verdict::Unsteady(..))));
     let (different, failed) =
         (count(|r| matches!(r, Ok(Verdict::Different(..)))), count(|r| r.is_err()));
+    for side in &judge.others {
+        let out = pods.iter().filter(|pod| !side.can_run(pod)).count();
+        if out > 0 {
+            println!(
+                "{out} pods were not run on {side}: their sandbox is lost with everything in it"
+            );
+        }
+    }
     let mut shown = 0;
     for pod in &pods {
         if let Some(Ok(Verdict::Different(side, found))) = results.get(&pod.name) {
@@ -163,6 +171,7 @@ impl Judge {
             let others: Vec<_> = self
                 .others
                 .iter()
+                .filter(|side| side.can_run(pod))
                 .map(|&side| (side, scope.spawn(move || self.sides.run(side, pod, slot))))
                 .collect();
             let kubelet = self.sides.run(Side::Kubelet, pod, slot);

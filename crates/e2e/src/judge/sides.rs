@@ -37,6 +37,15 @@ pub(super) enum Side {
     Cri,
 }
 
+impl Side {
+    /// Whether a pod can be held against the kubelet here. Not one whose sandbox is lost with everything
+    /// in it on a CRI runtime: whether a container is found dead before the sandbox is then a race, of
+    /// milliseconds there and of a relist in the kubelet.
+    pub(super) fn can_run(self, pod: &Pod) -> bool {
+        self != Self::Cri || pod.acts.iter().all(|act| act.what != Deed::LoseSandbox)
+    }
+}
+
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -95,13 +104,20 @@ impl Sides {
             }
             Side::Process | Side::Kubelet => {
                 let image = format!("{IMAGE}=archive:{}", self.bench.image.display());
-                let mut command = Command::new(&self.holdfast);
+                // Not to outlive a judge that is killed.
+                let mut command = Command::new("setpriv");
+                command.args(["--pdeathsig", "INT", "--"]).arg(&self.holdfast);
                 command.args(["run", "--image", &image]);
                 // It has no sandbox that could be taken away.
-                for act in pod.acts.iter().filter(|a| a.what == Deed::LoseSandbox) {
+                for act in &pod.acts {
+                    let kind = match act.what {
+                        Deed::LoseSandbox => "sandbox-lost",
+                        Deed::KillPause => "pause-killed",
+                        Deed::Delete(_) | Deed::RestartKubelet => continue,
+                    };
                     let since = act.since.as_ref().map(|(name, _)| format!("{name}+"));
                     let since = since.unwrap_or_default();
-                    command.arg("--fault").arg(format!("sandbox-lost@{since}{}ms", act.millis));
+                    command.arg("--fault").arg(format!("{kind}@{since}{}ms", act.millis));
                 }
                 command
             }
@@ -158,8 +174,8 @@ impl Sides {
         let start = now();
         let mine = |a: &&Act| match a.what {
             Deed::Delete(_) => true,
-            Deed::LoseSandbox => side == Side::Cri,
-            Deed::RestartKubelet => false,
+            Deed::KillPause => side == Side::Cri,
+            Deed::LoseSandbox | Deed::RestartKubelet => false,
         };
         let mut acts = pod.acts.iter().filter(mine).peekable();
         let pid = Pid::from_raw(i32::try_from(child.id())?);
@@ -172,7 +188,7 @@ impl Sides {
                 Some(Deed::Delete(_)) => kill(pid, Signal::SIGINT)?,
                 Some(_) => {
                     let sights = self.watch.of(&watch::cri(&pod.name));
-                    self.bench.kill_tasks(HOLDFASTS, &record::everything(&sights))?;
+                    Bench::kill_tasks(&record::pause(&sights))?;
                 }
                 None => thread::sleep(LOOK),
             }

@@ -302,7 +302,7 @@ impl Builder<'_> {
             match done.what {
                 Deed::RestartKubelet => self.say(done.at, "kubelet-restarted".to_owned()),
                 // With everything in it: what ends, ends because of it.
-                Deed::LoseSandbox => self.say(done.at, "sandbox-lost".to_owned()),
+                Deed::LoseSandbox | Deed::KillPause => self.say(done.at, "sandbox-lost".to_owned()),
                 Deed::Delete(_) => {}
             }
         }

@@ -49,6 +49,9 @@ pub struct Fault {
 pub enum FaultKind {
     /// The sandbox is gone, as after a reboot of the node: init containers run again.
     SandboxLost,
+    /// The process that holds the sandbox is killed, and nothing else: what runs is stopped, and all of
+    /// it comes again in a new sandbox.
+    PauseKilled,
     /// SIGKILL to one container.
     Kill(String),
     /// One container is killed as the kernel does when memory runs out.
@@ -63,8 +66,8 @@ pub enum FaultKind {
 /// Why a fault cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid fault {0:?}: expected sandbox-lost@TIME, kill:CONTAINER@TIME, oom:CONTAINER@TIME, \
-     daemon-restart@TIME or runtime-restart@TIME, with a TIME such as 5s, 250ms or 1m, or \
+    "invalid fault {0:?}: expected sandbox-lost@TIME, pause-killed@TIME, kill:CONTAINER@TIME, \
+     oom:CONTAINER@TIME, daemon-restart@TIME or runtime-restart@TIME, with a TIME such as 5s, 250ms or 1m, or \
      CONTAINER+5s after the first start of a container"
 )]
 pub struct ParseFaultError(String);
@@ -85,6 +88,7 @@ impl FromStr for Fault {
             Some(("kill", name)) if !name.is_empty() => FaultKind::Kill(name.into()),
             Some(("oom", name)) if !name.is_empty() => FaultKind::Oom(name.into()),
             None if kind == "sandbox-lost" => FaultKind::SandboxLost,
+            None if kind == "pause-killed" => FaultKind::PauseKilled,
             None if kind == "daemon-restart" => FaultKind::DaemonRestart,
             None if kind == "runtime-restart" => FaultKind::RuntimeRestart,
             _ => return Err(error()),
@@ -111,6 +115,7 @@ impl<R: Runtime + 'static> Driver<R> {
     pub(super) fn fault(&mut self, fault: &FaultKind) {
         match fault {
             FaultKind::SandboxLost => self.take_down(Then::SandboxLost),
+            FaultKind::PauseKilled => self.feed(Input::SandboxLost),
             FaultKind::Kill(name) => self.kill_container(name, false),
             FaultKind::Oom(name) => self.kill_container(name, true),
             // Nothing of it is told before all containers run again, because the kubelet of that time
