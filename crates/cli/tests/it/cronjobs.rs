@@ -73,10 +73,17 @@ fn published(begin: &str) -> Option<Run> {
 
 /// The rows before the pod is deleted.
 fn rows(done: &Done) -> Vec<String> {
-    let mut rows = done.rows("sidecar-cronjob-");
+    let mut rows = settled(done, "sidecar-cronjob-");
     if let Some(at) = rows.iter().position(|row| row.ends_with(" Terminating")) {
         rows.truncate(at);
     }
+    rows
+}
+
+/// The rows of pods that last: on a busy machine a program that only asks once is seen running.
+fn settled(done: &Done, pod: &str) -> Vec<String> {
+    let mut rows = done.rows(pod);
+    rows.retain(|row| row != "2/2 Running");
     rows
 }
 
@@ -131,8 +138,8 @@ fn fails_and_is_tried_again(run: Run) {
         "the second pod came after {waited:?}"
     );
     let expected = ["0/2 Pending", "0/2 Init:0/1", "1/2 PodInitializing", "1/2 Error", "0/2 Error"];
-    assert_eq!(done.rows(&first), expected, "{done:#?}");
-    assert_eq!(done.rows(&another)[..4], expected[..4], "{done:#?}");
+    assert_eq!(settled(&done, &first), expected, "{done:#?}");
+    assert_eq!(settled(&done, &another)[..4], expected[..4], "{done:#?}");
 }
 
 fn sidecar() {
