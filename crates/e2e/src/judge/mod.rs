@@ -3,10 +3,10 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`pod`], [`yaml`] | pods whose containers follow scripts, and their manifests |
-//! | [`bench`], [`watch`], [`klog`] | the cluster, and everything that can be seen of its pods |
+//! | [`mod@bench`], [`watch`], [`klog`] | the cluster, and everything that can be seen of its pods |
 //! | [`world`], [`reduce`] | histories: what happened, and what was published, reduced to what is compared |
 //! | [`record`], [`scenarios`], [`trace`] | `judge record`: the traces that the engine is tested with |
-//! | [`run`], [`random`], [`sides`] | `judge`: random pods, on the kubelet and on Holdfast |
+//! | [`mod@run`], [`random`], [`sides`] | `judge`: random pods, on the kubelet and on Holdfast |
 //! | [`examples`] | `judge examples`: CronJobs, and kubectl's rows of their pods |
 //! | [`outcome`], [`compare`], [`shrink`] | what became of them, differences, and smaller pods that differ too |
 

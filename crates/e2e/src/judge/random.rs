@@ -349,6 +349,8 @@ impl Plot {
                 self.slot += 1;
                 let what = self.random.pick(&[Deed::LoseSandbox, Deed::KillPause, Deed::KillPause]);
                 self.act(what);
+                // All of it starts again, and that takes the kubelet longer.
+                self.slot += starts;
                 // Whoever was restarted before backs off, and twice as long the second time.
                 self.slot += match (self.slot, self.rest) {
                     (..=3, _) => 2,
