@@ -391,7 +391,7 @@ impl Plot {
         let quiet = apps.all(|c| c.startup.is_none() && c.readiness.is_none());
         let long = |c: &&Container| match c.kind {
             Kind::App if !quiet => false,
-            Kind::Init => takes(c, "exit="),
+            Kind::Init => c.runs[0].iter().any(|s| s.starts_with("exit=") && s.ends_with("@3000")),
             Kind::Sidecar if matches!(c.post, Some(Hook::Exec(2000, 0) | Hook::Sleep(2))) => true,
             Kind::Sidecar => c.startup.is_some() && takes(c, "startup="),
             Kind::App => c.name == self.anchor && c.post.is_none(),
