@@ -87,7 +87,7 @@ fn five(bench: &Bench<'_>, size: Size, section: &mut Section) -> Result<()> {
     let what =
         format!("its dependency is ready → the runtime is asked for a container ({count} times)");
     section.push(compare(&what, 50.0, &asked));
-    section.push(compare("… → it runs, which takes the runtime's own time", 0.0, &running));
+    section.push(compare("… → it runs, with the runtime's own time for that", 50.0, &running));
     let seconds = ready.map(|all| all.iter().map(Duration::as_secs_f64).collect());
     let what = "a pod of 5 (2 init, a sidecar with a startupProbe, 2 apps), start to Ready";
     section.push(compare(what, 3.0, &seconds));
@@ -107,11 +107,7 @@ fn compare(what: &str, wanted: f64, [theirs, ours]: &[Vec<f64>; 2]) -> Row {
         theirs.median(),
         theirs.max(),
     ));
-    if wanted > 0.0 {
-        row.wanted(&format!("≥ {wanted:.0} times faster")).ok(ratio >= wanted)
-    } else {
-        row
-    }
+    row.wanted(&format!("≥ {wanted:.0} times faster")).ok(ratio >= wanted)
 }
 
 fn pod_of_five(name: &str, dir: &str) -> Value {
