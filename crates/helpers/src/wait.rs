@@ -2,7 +2,7 @@
 //!
 //! Every target is tried at once, and then again when it may have changed: interfaces on rtnetlink
 //! events; what can only be asked is asked again soon while asking is cheap, and seldom when it is not
-//! ([`pace`]). Paths are asked too: the kernel would tell of them (inotify), but it lets go of a watch
+//! (`pace`). Paths are asked too: the kernel would tell of them (inotify), but it lets go of a watch
 //! so slowly, often 10 ms and more, that whoever waited for it would come later than by asking.
 
 mod interface;
