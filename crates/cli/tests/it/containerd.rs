@@ -71,6 +71,7 @@ thread_local! {
 }
 
 static SHARED: OnceLock<Result<Arc<Containerd>, String>> = OnceLock::new();
+static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// The one that runs of this thread use, if they use any.
@@ -135,7 +136,9 @@ pub fn end() {
 
 impl Containerd {
     fn start(setup: Setup) -> Result<Self, String> {
-        packages::ensure(&TOOLS).map_err(|error| format!("{error:#}"))?;
+        // apt runs once at a time.
+        let installed = || packages::ensure(&TOOLS).map_err(|error| format!("{error:#}"));
+        INSTALLED.get_or_init(installed).clone()?;
         remove_stale();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());

@@ -30,7 +30,6 @@ pub const AS_WITH_PROCESSES: &[&str] = &[
     "ending::a_failed_post_start_hook_restarts_the_container",
     "ending::a_hook_uses_up_the_grace_period",
     "ending::a_job_succeeds_after_a_retry",
-    "ending::a_restarted_runtime_goes_on",
     "ending::a_second_sigint_kills",
     "ending::a_timeout_stops_everything",
     "ending::an_active_deadline_stops_the_pod",
