@@ -235,6 +235,7 @@ impl fmt::Display for Difference {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::outcome::Trace;
 
     fn outcome(states: &[(i128, &[&str])]) -> Outcome {
         let state = |(at, lines): &(i128, &[&str])| State {
@@ -269,6 +270,53 @@ mod tests {
         let places: Vec<String> =
             compare(&pod, &without, &all).into_iter().map(|d| d.place).collect();
         assert_eq!(places, ["a", "a ready", "a started", "phase"]);
+    }
+
+    #[test]
+    fn whatever_is_another_is_found() {
+        let states: &[(i128, &[&str])] = &[
+            (0, &["phase Pending", "condition Ready False X", "a waiting X restarts 0"]),
+            (5, &["phase Running", "condition Ready True", "a running restarts 0 ready started"]),
+            (20, &["phase Failed", "condition Ready False Y", "a exited 7 Error restarts 0"]),
+        ];
+        let moment = |seconds: i128, container: &str, what: &str| Trace {
+            at: seconds * SECOND,
+            container: container.into(),
+            run: 0,
+            what: what.into(),
+        };
+        let trace = [
+            moment(1, "s", "start"),
+            moment(5, "a", "start"),
+            moment(15, "a", "term"),
+            moment(17, "s", "term"),
+        ];
+        let good = Outcome { trace: trace.to_vec(), ..outcome(states) };
+        let pod = crate::judge::random::pod(1, 1);
+        assert_eq!(compare(&pod, &good, &good), []);
+        let changes: [(&str, &str); 5] = [
+            ("phase Running", "phase Pending"),
+            ("phase Failed", "phase Succeeded"),
+            ("condition Ready True", "condition Ready False X"),
+            ("a exited 7 Error restarts 0", "a exited 0 Completed restarts 0"),
+            ("a exited 7 Error restarts 0", "a exited 7 Error restarts 1"),
+        ];
+        for (from, to) in changes {
+            let mut bad = good.clone();
+            for line in bad.states.iter_mut().flat_map(|s| &mut s.lines).filter(|l| *l == from) {
+                *line = to.to_owned();
+            }
+            assert!(!compare(&pod, &good, &bad).is_empty(), "{from} as {to}");
+            assert!(!compare(&pod, &bad, &good).is_empty(), "{to} as {from}");
+        }
+        for at in 0..trace.len() {
+            let mut bad = good.clone();
+            bad.trace.remove(at);
+            assert!(!compare(&pod, &good, &bad).is_empty(), "without {:?}", trace[at]);
+        }
+        let mut turned = good.clone();
+        (turned.trace[2].at, turned.trace[3].at) = (turned.trace[3].at, turned.trace[2].at);
+        assert_eq!(compare(&pod, &good, &turned)[0].place, "stops");
     }
 
     #[test]
