@@ -187,7 +187,8 @@ fn alike<'a>(
                     && alike(kubelet, rest, now, sampled, tried)
             });
             let both = k.zip(o).is_some_and(|(((k, _), mine), ((o, _), theirs))| {
-                k == o && alike(mine, theirs, Some(k), sampled, tried)
+                (k == o || before_refusal(o).as_deref() == Some(k))
+                    && alike(mine, theirs, Some(k), sampled, tried)
             });
             mine || theirs || both
         }
@@ -197,9 +198,27 @@ fn alike<'a>(
 /// Whether a container was refused a start. The kubelet publishes that with its next sync, which may be
 /// as late as the end of the back-off.
 fn is_refusal(value: &str) -> bool {
-    const REFUSALS: [&str; 3] =
-        [" waiting CrashLoopBackOff", " waiting ImagePullBackOff", " waiting ErrImagePull"];
-    REFUSALS.iter().any(|refusal| value.contains(refusal))
+    const REFUSALS: [&str; 9] = [
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "PostStartHookError",
+        "RunContainerError",
+    ];
+    let reason = value.split_once(" waiting ").and_then(|(_, rest)| rest.split(' ').next());
+    reason.is_some_and(|reason| REFUSALS.contains(&reason))
+}
+
+/// A refused container as it is published until the refusal is.
+fn before_refusal(value: &str) -> Option<String> {
+    let (name, rest) = value.split_once(" waiting ").filter(|_| is_refusal(value))?;
+    let (waiting, last) = rest.split_once(" last ")?;
+    let (_, restarts) = waiting.rsplit_once(" restarts ")?;
+    Some(format!("{name} {last} restarts {restarts}"))
 }
 
 /// Whether the same things happened, and in the same order; both as text if not.
@@ -309,14 +328,28 @@ mod tests {
             assert!(!compare(&pod, &good, &bad).is_empty(), "{from} as {to}");
             assert!(!compare(&pod, &bad, &good).is_empty(), "{to} as {from}");
         }
-        for at in 0..trace.len() {
+        for (at, gone) in trace.iter().enumerate() {
             let mut bad = good.clone();
             bad.trace.remove(at);
-            assert!(!compare(&pod, &good, &bad).is_empty(), "without {:?}", trace[at]);
+            assert!(!compare(&pod, &good, &bad).is_empty(), "without {gone:?}");
         }
         let mut turned = good.clone();
         (turned.trace[2].at, turned.trace[3].at) = (turned.trace[3].at, turned.trace[2].at);
         assert_eq!(compare(&pod, &good, &turned)[0].place, "stops");
+    }
+
+    #[test]
+    fn a_refusal_may_come_late() {
+        let refused = r#"a waiting CrashLoopBackOff "b" restarts 1 last exited 1 Error "c""#;
+        let before = r#"a exited 1 Error "c" restarts 1"#;
+        assert_eq!(before_refusal(refused).as_deref(), Some(before));
+        assert_eq!(before_refusal("a waiting PodInitializing restarts 0"), None);
+        let other = vec![(refused.to_owned(), 60 * SECOND), ("a running".to_owned(), 60 * SECOND)];
+        let mut kubelet =
+            vec![(before.to_owned(), 60 * SECOND), ("a running".to_owned(), 60 * SECOND)];
+        assert_eq!(sequence(&kubelet, &other, false), None);
+        kubelet[0].0 = before.replace("exited 1", "exited 2");
+        assert!(sequence(&kubelet, &other, false).is_some());
     }
 
     #[test]
