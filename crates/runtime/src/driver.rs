@@ -97,6 +97,10 @@ pub struct Driver<R> {
     batches: mpsc::UnboundedSender<Vec<Input>>,
     batched: mpsc::UnboundedReceiver<Vec<Input>>,
     held: Option<fault::Held>,
+    /// Volumes, sandboxes and starts that the runtime has been asked for and has not answered.
+    asked: usize,
+    /// A restart of the kubelet that waits for these.
+    restart_due: bool,
     /// Watches the size of volumes.
     limits: Option<AbortHandle>,
     /// The identity of the next run that was not asked for.
@@ -147,6 +151,8 @@ impl<R: Runtime + 'static> Driver<R> {
             batches,
             batched,
             held: None,
+            asked: 0,
+            restart_due: false,
             limits: None,
             // The upper half of the pod's range: the engine counts from below.
             next_found: first_instance + (1 << 31),
@@ -170,6 +176,11 @@ impl<R: Runtime + 'static> Driver<R> {
             }
             if self.engine.is_finished() {
                 return self.finish().await;
+            }
+            if self.restart_due && self.asked == 0 {
+                self.restart_due = false;
+                self.feed(Input::DriverRestarted);
+                continue;
             }
             let timer = self.engine.poll_timeout().map(|at| self.env.clock.instant(at));
             tokio::select! {

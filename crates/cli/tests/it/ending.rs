@@ -30,6 +30,7 @@ crate::tests! {
     a_crash_loop_backs_off,
     an_oom_kill_says_so,
     a_restarted_runtime_goes_on,
+    a_restart_starts_nothing_twice,
     a_fault_that_strikes_nothing_says_so,
 }
 
@@ -296,6 +297,27 @@ fn a_restarted_runtime_goes_on() {
         .done()
         .code(0);
     assert_eq!(done.log(), ["i", "app", "end"], "{done:#?}");
+}
+
+/// It strikes each pod in another step of its start.
+fn a_restart_starts_nothing_twice() {
+    let pods = (0..25).map(|number| {
+        let name = |step: &str| format!("{step}-{number}");
+        let wait = c(&name("w"), &format!("sleep 0.{:03}; say w-{number}", number * 12));
+        let init = |step: &str| c(&name(step), &format!("say {step}-{number}"));
+        let app = c(&name("app"), &format!("say app-{number}; sleep 0.1"));
+        pod(&name("p"), "Never", vec![wait, init("i"), init("j")], vec![app])
+    });
+    let pods: Vec<_> = pods.collect();
+    for strike in [60, 200, 400] {
+        let fault = format!("--fault runtime-restart@{strike}ms");
+        let done = Run::of(&pods).args(&fault).done().code(0);
+        let mut log = done.log();
+        log.sort();
+        let all = log.len();
+        log.dedup();
+        assert_eq!((all, log.len()), (100, 100), "{done:#?}");
+    }
 }
 
 fn a_fault_that_strikes_nothing_says_so() {

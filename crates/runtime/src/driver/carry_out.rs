@@ -19,6 +19,12 @@ const EVICTION_PERIOD: Duration = Duration::from_secs(10);
 
 impl<R: Runtime + 'static> Driver<R> {
     pub(super) fn carry_out(&mut self, output: Output) {
+        if matches!(
+            output,
+            Output::MountVolumes | Output::CreateSandbox { .. } | Output::Start { .. }
+        ) {
+            self.asked += 1;
+        }
         match output {
             Output::MountVolumes => self.mount_volumes(),
             Output::CreateSandbox { attempt } => self.create_sandbox(attempt),
@@ -65,6 +71,17 @@ impl<R: Runtime + 'static> Driver<R> {
 
     /// Marks what an input says, before the engine sees it.
     pub(super) fn observe(&mut self, input: &Input) {
+        if matches!(
+            input,
+            Input::VolumesMounted
+                | Input::VolumesFailed { .. }
+                | Input::SandboxCreated { .. }
+                | Input::SandboxFailed { .. }
+                | Input::Started { .. }
+                | Input::StartFailed { .. }
+        ) {
+            self.asked = self.asked.saturating_sub(1);
+        }
         match input {
             Input::VolumesMounted => self.watch_limits(),
             Input::SandboxCreated { .. } => self.mark(None, 0, MarkStep::SandboxReady),

@@ -121,7 +121,8 @@ impl<R: Runtime + 'static> Driver<R> {
             // Nothing of it is told before all containers run again, because the kubelet of that time
             // did not see it either.
             FaultKind::DaemonRestart => self.take_down(Then::Restart),
-            FaultKind::RuntimeRestart => self.feed(Input::DriverRestarted),
+            // What the runtime has been asked for it does, and the kubelet that comes back finds it.
+            FaultKind::RuntimeRestart => self.restart_due = true,
         }
     }
 
