@@ -72,6 +72,10 @@ fn replace(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()
     hidden.push(name);
     hidden.push(".holdfast-part");
     let hidden = directory.join(hidden);
+    let opened = File::open(directory)?;
+    // One at a time, for the sake of the hidden file's name; the end of a process gives the lock back.
+    // Where directories cannot be locked, the slower one of two fails and leaves the file as it is.
+    let _ = rustix::fs::flock(&opened, rustix::fs::FlockOperation::LockExclusive);
     match fs::remove_file(&hidden) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -83,7 +87,7 @@ fn replace(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()
         return written;
     }
     // The name is as durable as the content.
-    File::open(directory)?.sync_all()
+    opened.sync_all()
 }
 
 /// The new file, without a name where the file system can do that.
