@@ -179,10 +179,20 @@ impl CriRuntime {
         ));
     }
 
-    /// Stops and removes a sandbox, whatever is in it.
+    /// Stops and removes a sandbox, whatever is in it. A container that was being started when its run was
+    /// killed cannot be removed until it is, and then has to be stopped like the others.
     pub(super) async fn destroy(&self, id: &str) -> Result<(), CallError> {
-        self.stop(id).await?;
-        self.remove(id).await
+        let mut pause = STOP_AGAIN;
+        loop {
+            self.stop(id).await?;
+            match self.remove(id).await {
+                Err(CallError::Refused { .. }) if pause <= STOP_AGAIN * 8 => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Stops a sandbox. A network that cannot be taken down now may be so in a moment: someone else may be
