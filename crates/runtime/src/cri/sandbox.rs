@@ -186,7 +186,7 @@ impl CriRuntime {
         loop {
             self.stop(id).await?;
             match self.remove(id).await {
-                Err(CallError::Refused { .. }) if pause <= STOP_AGAIN * 8 => {
+                Err(CallError::Refused { .. }) if pause <= STOP_AGAIN * 64 => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
