@@ -27,18 +27,33 @@ pub(crate) fn run(args: RenderArgs) -> anyhow::Result<u8> {
         annotations: args.annotations_file,
     };
     if args.watch {
-        let tell = |result: Result<Rendered, RenderError>| match result {
-            Ok(rendered) => tell(&wish, &rendered, false),
-            Err(error) => output::error(format_args!("{error}")),
-        };
-        return match crate::reactor()?.block_on(as_first_process(watch(&wish, tell))) {
-            Ok(never) => match never {},
-            Err(signal) => Ok(crate::exit_of_signal(signal)),
-        };
+        return follow(&wish);
     }
     let rendered = render(&wish, args.check)?;
     tell(&wish, &rendered, args.check);
     Ok(if args.check && rendered.change != Change::None { EXIT_CHANGED } else { 0 })
+}
+
+/// Renders until a signal ends it, and says what changes and what goes wrong, each once.
+fn follow(wish: &Wish) -> anyhow::Result<u8> {
+    let mut last = None;
+    let watched = watch(wish, |result: Result<Rendered, RenderError>| {
+        let error = result.as_ref().err().map(ToString::to_string);
+        let again = last.replace(error.clone());
+        match (result, error) {
+            (Ok(rendered), _) if rendered.change != Change::None || again.is_none() => {
+                tell(wish, &rendered, false);
+            }
+            (Err(_), Some(error)) if again != Some(Some(error.clone())) => {
+                output::error(format_args!("{error}"));
+            }
+            _ => {}
+        }
+    });
+    match crate::reactor()?.block_on(as_first_process(watched)) {
+        Ok(never) => match never {},
+        Err(signal) => Ok(crate::exit_of_signal(signal)),
+    }
 }
 
 fn tell(wish: &Wish, rendered: &Rendered, check: bool) {

@@ -15,5 +15,6 @@
 mod change;
 pub mod first_process;
 pub mod install;
+mod place;
 pub mod render;
 pub mod wait;

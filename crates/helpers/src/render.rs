@@ -5,7 +5,6 @@
 //! ever. Here the new file is whole before it gets its name, nothing is touched when nothing has
 //! changed, and without a value the old file stays.
 
-mod place;
 mod source;
 mod template;
 
@@ -14,11 +13,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use place::Change;
 pub use source::{ParseSourceError, Source, SourceError};
 pub use template::{Syntax, TemplateError};
 
+pub use crate::place::Change;
+
 use crate::change::PathWatch;
+use crate::place::{self, Attributes};
 
 /// What to render, and where.
 #[derive(Clone, Debug)]
@@ -110,7 +111,7 @@ pub fn render(wish: &Wish, check: bool) -> Result<Rendered, RenderError> {
     let text = template::expand(&template, syntax, &values, &files)
         .map_err(|cause| RenderError::Template { path: wish.from.clone(), cause })?;
     let unused = values.keys().filter(|word| !template.contains(word.as_str())).cloned().collect();
-    let change = place::put(&wish.to, text.as_bytes(), check)
+    let change = place::put(&wish.to, text.as_bytes(), Attributes::Kept, check)
         .map_err(|cause| RenderError::Write { path: wish.to.clone(), cause })?;
     Ok(Rendered { change, unused })
 }

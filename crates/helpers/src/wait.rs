@@ -8,21 +8,20 @@
 mod interface;
 mod target;
 
-use std::future::pending;
+use std::cell::RefCell;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::join_all;
 use holdfast_runtime::probe;
 use tokio::net::{UnixDatagram, UnixStream};
 use tokio::time::{sleep, timeout};
 
 pub use target::{ParseTargetError, Statuses, Target};
 
-use interface::InterfaceWatch;
+use interface::Interfaces;
 
 /// What is waited for, and how long.
 #[derive(Clone, Debug)]
@@ -65,118 +64,81 @@ pub struct Unmet {
     pub seen: String,
 }
 
+/// The longest that one of many tries may take: a server that took a connection and then says nothing may
+/// answer the next one.
+const TRY: Duration = Duration::from_secs(5);
+
 /// Waits until all targets are there, or the time is over. What is left then is the answer: nothing if
 /// all were seen, though not necessarily all in one moment.
 ///
 /// Runs inside of a tokio runtime with I/O and time.
-pub async fn wait(wish: &Wish, mut tell: impl FnMut(News)) -> Vec<Unmet> {
-    let count = wish.targets.len();
-    let mut last: Vec<Option<String>> = vec![None; count];
-    let mut open = vec![true; count];
-    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let mut tries: FuturesUnordered<_> = (0..count)
-        .map(|target| {
-            let sender = sender.clone();
-            async move {
-                // The receiver lives as long as this future.
-                let note = |seen: String| drop(sender.send((target, seen)));
-                (target, until_there(&wish.targets[target], wish, note).await)
+pub async fn wait(wish: &Wish, tell: impl FnMut(News)) -> Vec<Unmet> {
+    // What is not there, and what was seen of it last.
+    let open = RefCell::new(vec![Some("no answer yet".to_owned()); wish.targets.len()]);
+    let tell = RefCell::new(tell);
+    let tries = wish.targets.iter().enumerate().map(async |(target, what)| {
+        let not_yet = |seen: String| {
+            let before = open.borrow_mut()[target].replace(seen.clone());
+            if before.as_ref() != Some(&seen) {
+                tell.borrow_mut()(News::NotYet { target, seen });
             }
-        })
-        .collect();
-    let over = async { if wish.once { pending().await } else { sleep(wish.timeout).await } };
-    tokio::pin!(over);
-    loop {
-        tokio::select! {
-            biased;
-            Some((target, words)) = seen.recv() => {
-                if last[target].as_ref() != Some(&words) {
-                    tell(News::NotYet { target, seen: words.clone() });
-                    last[target] = Some(words);
-                }
-            }
-            done = tries.next() => match done {
-                Some((target, Some(seen))) => {
-                    open[target] = false;
-                    tell(News::There { target, seen });
-                }
-                Some((_, None)) => {}
-                None => break,
-            },
-            () = &mut over => break,
+        };
+        if let Some(seen) = until_there(what, wish, not_yet).await {
+            open.borrow_mut()[target] = None;
+            tell.borrow_mut()(News::There { target, seen });
         }
-    }
-    // A try that has just failed has put its words here.
-    while let Ok((target, words)) = seen.try_recv() {
-        last[target] = Some(words);
-    }
-    let left = (0..count).filter(|target| open[*target]);
-    left.map(|target| {
-        let seen = last[target].take().unwrap_or_else(|| "no answer yet".to_owned());
-        Unmet { target, seen }
-    })
-    .collect()
+    });
+    // With `once` each try is bounded, and there is no other.
+    let whole = if wish.once { Duration::MAX } else { wish.timeout };
+    let _ = timeout(whole, join_all(tries)).await;
+    let left = open.into_inner().into_iter().enumerate();
+    left.filter_map(|(target, seen)| Some(Unmet { target, seen: seen? })).collect()
 }
 
 /// Tries until the target is there and says what was seen; `None` if there is only one try and it
 /// failed.
-async fn until_there(target: &Target, wish: &Wish, mut note: impl FnMut(String)) -> Option<String> {
-    let mut watch = Watch::of(target);
+async fn until_there(target: &Target, wish: &Wish, not_yet: impl Fn(String)) -> Option<String> {
+    let longest = if wish.once { wish.timeout } else { wish.timeout.min(TRY) };
+    let mut interfaces = Interfaces::default();
     loop {
         let begin = Instant::now();
-        match timeout(wish.timeout, watch.check(target, wish)).await {
+        let looked = timeout(longest, look(target, &wish.statuses, longest, &mut interfaces));
+        match looked.await {
             Ok(Ok(seen)) => return Some(seen),
-            Ok(Err(seen)) => note(seen),
-            Err(_) => note(format!("no answer within {:?}", wish.timeout)),
+            Ok(Err(seen)) => not_yet(seen),
+            Err(_) => not_yet(format!("no answer within {longest:?}")),
         }
         if wish.once {
             return None;
         }
-        watch.changed(begin.elapsed()).await;
-    }
-}
-
-/// How a target is looked at, and what tells that it may have changed.
-enum Watch {
-    Asked,
-    Interface(InterfaceWatch),
-}
-
-impl Watch {
-    fn of(target: &Target) -> Self {
         match target {
-            Target::Interface(name) => Self::Interface(InterfaceWatch::new(name)),
-            _ => Self::Asked,
+            Target::Interface(_) => interfaces.changed().await,
+            _ => sleep(pace(begin.elapsed())).await,
         }
     }
+}
 
-    /// Looks once: what is there, or what is there instead.
-    async fn check(&mut self, target: &Target, wish: &Wish) -> Result<String, String> {
-        match (target, self) {
-            (_, Self::Interface(watch)) => watch.check().await,
-            (Target::Tcp { host, port }, _) => probe::connect(host, *port).await,
-            (Target::Http(get), _) => {
-                let status = probe::http_status(get, "holdfast-wait", wish.timeout).await?;
-                let words = format!("status {status}");
-                if wish.statuses.contain(status) { Ok(words) } else { Err(words) }
-            }
-            (Target::Dns(name), _) => resolve(name).await,
-            (Target::Unix(path), _) => connect(path).await,
-            (Target::File(path), _) => match std::fs::metadata(path) {
-                Ok(_) => Ok("it exists".to_owned()),
-                Err(error) => Err(words(&error)),
-            },
-            // `of` gave it its watch.
-            (Target::Interface(_), Self::Asked) => pending().await,
+/// Looks once: what is there, or what is there instead.
+async fn look(
+    target: &Target,
+    statuses: &Statuses,
+    longest: Duration,
+    interfaces: &mut Interfaces,
+) -> Result<String, String> {
+    match target {
+        Target::Tcp { host, port } => probe::connect(host, *port).await,
+        Target::Http(get) => {
+            let status = probe::http_status(get, "holdfast-wait", longest).await?;
+            let words = format!("status {status}");
+            if statuses.contain(status) { Ok(words) } else { Err(words) }
         }
-    }
-
-    /// Waits until another look may be worth it; the last one took `cost`.
-    async fn changed(&mut self, cost: Duration) {
-        match self {
-            Self::Asked => sleep(pace(cost)).await,
-            Self::Interface(watch) => watch.changed().await,
-        }
+        Target::Dns(name) => resolve(name).await,
+        Target::Unix(path) => connect(path).await,
+        Target::File(path) => match std::fs::metadata(path) {
+            Ok(_) => Ok("it exists".to_owned()),
+            Err(error) => Err(words(&error)),
+        },
+        Target::Interface(name) => interfaces.look(name).await,
     }
 }
 

@@ -1,6 +1,6 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::{HOLDFAST, done, holdfast, is_root};
+use super::{HOLDFAST, done, holdfast, is_root, told};
 
 #[test]
 fn the_program_is_there_whole_and_once() {
@@ -9,7 +9,7 @@ fn the_program_is_there_whole_and_once() {
     let place = directory.join("holdfast");
     // What a killed install left.
     std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join(".holdfast.part"), "half").unwrap();
+    std::fs::write(directory.join(".holdfast.holdfast-part"), "half").unwrap();
     std::fs::write(&place, "an older one").unwrap();
     let (code, said) = done(holdfast(&["install", directory.to_str().unwrap()]));
     assert_eq!(code, 0, "{said}");
@@ -29,6 +29,22 @@ fn the_program_is_there_whole_and_once() {
         let (code, said) = done(inside);
         assert_eq!((code, said.starts_with("holdfast ")), (0, true), "{said}");
     }
+}
+
+#[test]
+fn several_at_once_leave_one_whole_program() {
+    let temp = tempfile::tempdir().unwrap();
+    std::fs::write(temp.path().join("holdfast"), "an older one").unwrap();
+    let all: Vec<_> = (0..6)
+        .map(|_| holdfast(&["install", temp.path().to_str().unwrap()]).spawn().unwrap())
+        .collect();
+    for child in all {
+        let (code, said) = told(&child.wait_with_output().unwrap());
+        assert_eq!(code, 0, "{said}");
+    }
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
+    let own = std::fs::read(HOLDFAST).unwrap();
+    assert!(std::fs::read(temp.path().join("holdfast")).unwrap() == own, "it is not whole");
 }
 
 #[test]

@@ -114,6 +114,21 @@ fn a_url_answers_with_the_wanted_status() {
     assert_eq!((code, said.contains("within 200ms: status 404")), (1, true), "{said}");
 }
 
+/// A server that takes a connection before it can answer: the next try is another connection.
+#[test]
+fn a_silent_server_is_asked_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let _silent = listener.accept().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]).unwrap();
+        write!(stream, "HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let (code, said) = done(holdfast(&["wait", "--timeout", "18s", &url]));
+    assert_eq!(code, 0, "{said}");
+}
+
 #[test]
 fn files_and_sockets_that_appear() {
     let temp = tempfile::tempdir().unwrap();

@@ -10,9 +10,9 @@ use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::task::AbortHandle;
 
-/// Follows one interface.
-pub(super) struct InterfaceWatch {
-    name: String,
+/// Looks at interfaces, and listens to what becomes of them.
+#[derive(Default)]
+pub(super) struct Interfaces {
     socket: Option<Socket>,
 }
 
@@ -29,19 +29,16 @@ impl Drop for Socket {
     }
 }
 
-impl InterfaceWatch {
-    pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), socket: None }
-    }
-
-    /// Looks once: its address, or why it is of no use yet.
-    pub(super) async fn check(&mut self) -> Result<String, String> {
-        if self.socket.is_none() {
-            // Listening begins before the first look, so that nothing is missed between the two.
-            self.socket = Some(open().map_err(|e| format!("cannot listen to rtnetlink: {e}"))?);
-        }
-        let Some(Socket { handle, .. }) = &self.socket else { return Err("no rtnetlink".into()) };
-        let found = handle.link().get().match_name(self.name.clone()).execute().try_next().await;
+impl Interfaces {
+    /// Looks at one: its address, or why it is of no use yet.
+    pub(super) async fn look(&mut self, name: &str) -> Result<String, String> {
+        // Listening begins before the first look, so that nothing is missed between the two.
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => open().map_err(|e| format!("cannot listen to rtnetlink: {e}"))?,
+        };
+        let Socket { handle, .. } = self.socket.insert(socket);
+        let found = handle.link().get().match_name(name.to_owned()).execute().try_next().await;
         let link = match found {
             Ok(Some(link)) => link,
             // ENODEV, in words.

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 
 /// What was done to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,46 +23,84 @@ pub enum Change {
 
 /// The mode of a file that was not there, before the umask.
 const NEW: u32 = 0o644;
+/// The bits of `st_mode` that are the mode, and not the kind of file.
+const MODE: u32 = 0o7777;
 
-/// Gives a file its content, or with `check` only says what that would be.
-///
-/// A file that is there keeps its owner and mode; a link is followed. The new content has no name until
-/// it is whole and on the disk, so that a process killed half-way leaves nothing; only between its
-/// getting a name and that name's becoming the file's (two system calls) is there a hidden file, which
-/// the next call removes.
-pub(super) fn put(path: &Path, content: &[u8], check: bool) -> io::Result<Change> {
+/// Who owns a file, and its mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attributes {
+    /// As those of the file that was there.
+    Kept,
+    /// It is ours, with this mode.
+    Mode(u32),
+}
+
+/// Gives a file its content, or with `check` only says what that would be. A link is followed.
+pub(crate) fn put(
+    path: &Path,
+    content: &[u8],
+    attributes: Attributes,
+    check: bool,
+) -> io::Result<Change> {
     // A link that leads nowhere yet is replaced: there is no file to keep.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     // Before it is opened: that would wait for the other end of a pipe.
-    let meta = match fs::metadata(&path) {
+    let old = match fs::metadata(&path) {
         Ok(meta) if !meta.is_file() => return Err(io::Error::other("it is no regular file")),
         Ok(meta) => Some(meta),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    if let Some(meta) = &meta
-        && has(&mut File::open(&path)?, meta, content)?
+    if let Some(old) = &old
+        && (attributes == Attributes::Kept || attributes == Attributes::Mode(old.mode() & MODE))
+        && has(&path, old, content)?
     {
         return Ok(Change::None);
     }
-    let change = if meta.is_some() { Change::Replaced } else { Change::Created };
+    let change = if old.is_some() { Change::Replaced } else { Change::Created };
     if !check {
-        replace(&path, content, meta.as_ref())?;
+        replace(&path, |new| {
+            match (attributes, &old) {
+                (Attributes::Kept, Some(old)) => keep(new, old)?,
+                (Attributes::Kept, None) => {}
+                (Attributes::Mode(mode), _) => set_mode(new, mode)?,
+            }
+            new.write_all(content)
+        })?;
     }
     Ok(change)
 }
 
+fn keep(new: &File, old: &Metadata) -> io::Result<()> {
+    let meta = new.metadata()?;
+    if (meta.uid(), meta.gid()) != (old.uid(), old.gid()) {
+        let (uid, gid) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));
+        rustix::fs::fchown(new, Some(uid), Some(gid))?;
+    }
+    // After the owner, whose change takes set-user-ID away.
+    set_mode(new, old.mode() & MODE)
+}
+
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
 /// Whether a file has this content.
-fn has(file: &mut File, meta: &Metadata, content: &[u8]) -> io::Result<bool> {
+fn has(path: &Path, meta: &Metadata, content: &[u8]) -> io::Result<bool> {
     if meta.len() != content.len() as u64 {
         return Ok(false);
     }
     let mut bytes = Vec::with_capacity(content.len());
-    file.take(content.len() as u64 + 1).read_to_end(&mut bytes)?;
+    File::open(path)?.take(content.len() as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes == content)
 }
 
-fn replace(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
+/// Puts a new file in the place of `path`, whether there is one or not; `fill` gives it its content.
+///
+/// The new file has no name until it is whole and on the disk, so that a process killed half-way leaves
+/// nothing; only between its getting a name and that name's becoming `path` (two system calls) is there a
+/// hidden file, which the next call removes.
+fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let Some(name) = path.file_name() else {
         return Err(io::Error::other("it has no name"));
     };
@@ -81,69 +121,49 @@ fn replace(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()
         _ => {}
     }
     let mut new = New::create(directory, &hidden)?;
-    let written = new.fill(content, old).and_then(|()| new.publish(path, old.is_some()));
-    if written.is_err() {
+    let filled = fill(&mut new.file).and_then(|()| new.file.sync_all());
+    if let Err(error) = filled.and_then(|()| new.publish(path)) {
         let _ = fs::remove_file(&hidden);
-        return written;
+        return Err(error);
     }
     // The name is as durable as the content.
     opened.sync_all()
 }
 
 /// The new file, without a name where the file system can do that.
-struct New {
+struct New<'a> {
     file: File,
-    hidden: PathBuf,
+    hidden: &'a Path,
     named: bool,
 }
 
-impl New {
-    fn create(directory: &Path, hidden: &Path) -> io::Result<Self> {
+impl<'a> New<'a> {
+    fn create(directory: &Path, hidden: &'a Path) -> io::Result<Self> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(NEW);
-        let hidden = hidden.to_owned();
-        match rustix::fs::open(directory, flags | OFlags::TMPFILE, mode) {
-            Ok(fd) => Ok(Self { file: fd.into(), hidden, named: false }),
-            // Not every file system has files without a name.
-            Err(_) => {
-                let fd = rustix::fs::open(&hidden, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
-                Ok(Self { file: fd.into(), hidden, named: true })
-            }
+        if let Ok(fd) = rustix::fs::open(directory, flags | OFlags::TMPFILE, mode) {
+            return Ok(Self { file: fd.into(), hidden, named: false });
         }
-    }
-
-    fn fill(&mut self, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
-        if let Some(old) = old {
-            let new = self.file.metadata()?;
-            if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-                let (uid, gid) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));
-                rustix::fs::fchown(&self.file, Some(uid), Some(gid))?;
-            }
-            // After the owner, whose change takes set-user-ID away.
-            self.file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
-        }
-        self.file.write_all(content)?;
-        self.file.sync_all()
+        // Not every file system has files without a name.
+        let fd = rustix::fs::open(hidden, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
+        Ok(Self { file: fd.into(), hidden, named: true })
     }
 
     /// Gives it its name.
-    fn publish(&self, path: &Path, is_there: bool) -> io::Result<()> {
-        use std::os::fd::AsRawFd;
-        let link = |to: &Path| {
-            let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            rustix::fs::linkat(CWD, own, CWD, to, AtFlags::SYMLINK_FOLLOW)
-        };
-        if !self.named && !is_there {
-            match link(path) {
-                // Somebody was faster, and is replaced as if it had been there before.
-                Err(rustix::io::Errno::EXIST) => {}
+    fn publish(&self, path: &Path) -> io::Result<()> {
+        if !self.named {
+            // If nothing is there yet, it takes one step and not two.
+            match self.link(path) {
+                Err(Errno::EXIST) => self.link(self.hidden)?,
                 linked => return Ok(linked?),
             }
         }
-        if !self.named {
-            link(&self.hidden)?;
-        }
-        fs::rename(&self.hidden, path)
+        fs::rename(self.hidden, path)
+    }
+
+    fn link(&self, to: &Path) -> Result<(), Errno> {
+        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        rustix::fs::linkat(CWD, own, CWD, to, AtFlags::SYMLINK_FOLLOW)
     }
 }
 
@@ -159,19 +179,19 @@ mod tests {
     fn a_file_is_created_replaced_and_left_alone() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("f");
-        assert_eq!(put(&path, b"one", true).unwrap(), Change::Created);
+        assert_eq!(put(&path, b"one", Attributes::Kept, true).unwrap(), Change::Created);
         assert!(names(temp.path()).is_empty());
-        assert_eq!(put(&path, b"one", false).unwrap(), Change::Created);
+        assert_eq!(put(&path, b"one", Attributes::Kept, false).unwrap(), Change::Created);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o4750)).unwrap();
         let first = fs::metadata(&path).unwrap();
-        assert_eq!(put(&path, b"one", false).unwrap(), Change::None);
+        assert_eq!(put(&path, b"one", Attributes::Kept, false).unwrap(), Change::None);
         let same = fs::metadata(&path).unwrap();
         assert_eq!((same.ino(), same.ctime_nsec()), (first.ino(), first.ctime_nsec()));
-        assert_eq!(put(&path, b"two", true).unwrap(), Change::Replaced);
+        assert_eq!(put(&path, b"two", Attributes::Kept, true).unwrap(), Change::Replaced);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         // What a killed call left.
         fs::write(temp.path().join(".f.holdfast-part"), "half").unwrap();
-        assert_eq!(put(&path, b"two", false).unwrap(), Change::Replaced);
+        assert_eq!(put(&path, b"two", Attributes::Kept, false).unwrap(), Change::Replaced);
         assert_eq!(fs::read(&path).unwrap(), b"two");
         let new = fs::metadata(&path).unwrap();
         assert_eq!(new.mode() & 0o7777, 0o4750);
@@ -185,7 +205,7 @@ mod tests {
         let (real, link) = (temp.path().join("real"), temp.path().join("link"));
         fs::write(&real, "one").unwrap();
         std::os::unix::fs::symlink("real", &link).unwrap();
-        assert_eq!(put(&link, b"two", false).unwrap(), Change::Replaced);
+        assert_eq!(put(&link, b"two", Attributes::Kept, false).unwrap(), Change::Replaced);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&real).unwrap(), b"two");
     }
@@ -193,9 +213,9 @@ mod tests {
     #[test]
     fn what_cannot_be_written_stays() {
         let temp = tempfile::tempdir().unwrap();
-        assert!(put(&temp.path().join("no/such/f"), b"x", false).is_err());
-        assert!(put(temp.path(), b"x", false).is_err());
-        assert!(put(Path::new("/dev/null"), b"x", false).is_err());
+        assert!(put(&temp.path().join("no/such/f"), b"x", Attributes::Kept, false).is_err());
+        assert!(put(temp.path(), b"x", Attributes::Kept, false).is_err());
+        assert!(put(Path::new("/dev/null"), b"x", Attributes::Kept, false).is_err());
         assert!(names(temp.path()).is_empty());
     }
 }
