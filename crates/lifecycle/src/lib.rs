@@ -36,6 +36,7 @@
 //! | [`plan`], [`options`] | what the engine is told of a pod, and which Kubernetes it imitates |
 //! | [`event`] | inputs and outputs |
 //! | [`engine`] | the pod worker |
+//! | [`order`] | what the start of a container waits for |
 //! | [`actions`], [`restart`], [`backoff`], [`probe`] | the decisions, as pure functions |
 //! | [`job`], [`cron`] | the controllers of Jobs and CronJobs, in the same manner |
 //! | [`status`], [`statuses`], [`phase`], [`conditions`], [`columns`] | what others see of it |
@@ -52,6 +53,7 @@ pub mod event;
 pub mod job;
 mod message;
 pub mod options;
+pub mod order;
 pub mod phase;
 pub mod plan;
 pub mod probe;

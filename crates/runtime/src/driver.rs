@@ -10,7 +10,6 @@
 
 mod carry_out;
 mod fault;
-mod waits;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -325,10 +324,10 @@ impl<R: Runtime + 'static> Driver<R> {
                 let was_ready = same.is_some_and(|o| o.ready);
                 let mark = |step| self.mark(self.plan.find(&s.name), s.restart_count, step);
                 if started && !was_started {
-                    mark(MarkStep::Became("started"));
+                    mark(MarkStep::BecameStarted);
                 }
                 if ready && !was_ready {
-                    mark(MarkStep::Became("ready"));
+                    mark(MarkStep::BecameReady);
                 }
                 if was_ready && !ready && s.state.is_running() {
                     mark(MarkStep::Unready);
@@ -336,7 +335,7 @@ impl<R: Runtime + 'static> Driver<R> {
             }
         }
         if new.phase != self.shown.phase && new.phase != Phase::Pending {
-            self.mark(None, 0, MarkStep::Became(new.phase.as_str()));
+            self.mark(None, 0, MarkStep::Phase(new.phase));
         }
     }
 

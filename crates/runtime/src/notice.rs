@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use holdfast_lifecycle::columns::Row;
 use holdfast_lifecycle::job::JobStatus;
-use holdfast_lifecycle::{Event, Plan, PodStatus, ProbeKind, ProbeResult, Time};
+use holdfast_lifecycle::order::Wait;
+use holdfast_lifecycle::{Event, HookKind, Phase, Plan, PodStatus, ProbeKind, ProbeResult, Time};
 use holdfast_manifest::object::{Job, Pod};
 
 use crate::contract::{PodUid, Receipt};
@@ -125,21 +126,27 @@ pub enum MarkStep {
     Pull,
     /// The image is there.
     Pulled,
-    /// The start was asked for; the text says what it had to wait for.
+    /// The start was asked for, after these.
     Start {
-        /// `wait for …`, in words.
-        waited_for: String,
+        /// In the order in which it happened; nothing if nobody here asked for the start.
+        waited_for: Vec<Wait>,
     },
     /// The process runs.
     Started,
-    /// The container counts as started, or as ready.
-    Became(&'static str),
+    /// The pod has another phase.
+    Phase(Phase),
+    /// The container counts as started.
+    BecameStarted,
+    /// The container counts as ready.
+    BecameReady,
     /// The container no longer counts as ready.
     Unready,
     /// A probe answered.
     Probe(ProbeKind, ProbeResult),
-    /// A hook began or ended.
-    Hook(&'static str),
+    /// A hook began.
+    HookBegun(HookKind),
+    /// A hook ended.
+    HookEnded(HookKind),
     /// The stop signal was sent.
     Stop {
         /// Time to SIGKILL in seconds.

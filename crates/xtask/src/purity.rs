@@ -28,6 +28,11 @@ const HOUSE: &[Room] = &[
         strangers: &["kube*", "k8s-openapi", "clap*"],
     },
     Room {
+        name: "holdfast-explain",
+        floor: Some(2),
+        strangers: &["tokio*", "kube*", "k8s-openapi", "clap*"],
+    },
+    Room {
         name: "holdfast-runtime",
         floor: Some(2),
         strangers: &["kube*", "k8s-openapi", "clap*"],

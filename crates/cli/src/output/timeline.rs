@@ -3,78 +3,78 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use holdfast_lifecycle::{ProbeKind, ProbeResult, Time};
+use holdfast_explain::timeline::{self as document, HookName, Pod, Step, VERSION};
+use holdfast_lifecycle::{HookKind, Plan, Time};
 use holdfast_runtime::notice::{Mark, MarkStep};
-use serde_json::{Map, Value, json};
 
 /// The marks of a run.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     origin: Time,
-    marks: Vec<Value>,
+    plans: Vec<Rc<Plan>>,
+    marks: Vec<Mark>,
 }
 
 impl Timeline {
     pub(crate) const fn new(origin: Time) -> Self {
-        Self { origin, marks: Vec::new() }
+        Self { origin, plans: Vec::new(), marks: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, mark: &Mark) {
-        let mut entry = Map::new();
-        let seconds = mark.at.since(self.origin).as_secs_f64();
-        entry.insert("at".into(), json!((seconds * 1e6).round() / 1e6));
-        entry.insert("pod".into(), json!(&*mark.pod));
-        if let Some(container) = &mark.container {
-            entry.insert("container".into(), json!(&**container));
-            entry.insert("run".into(), json!(mark.run));
+    /// A pod that came to be.
+    pub(crate) fn pod(&mut self, plan: &Rc<Plan>) {
+        if !self.plans.iter().any(|p| p.uid == plan.uid) {
+            self.plans.push(Rc::clone(plan));
         }
-        let step = match &mark.step {
-            MarkStep::SandboxReady => "sandboxReady",
-            MarkStep::Pull => "pull",
-            MarkStep::Pulled => "pulled",
-            MarkStep::Start { waited_for } => {
-                entry.insert("waitedFor".into(), json!(waited_for));
-                "start"
-            }
-            MarkStep::Started => "running",
-            MarkStep::Became(what) => what,
-            MarkStep::Unready => "unready",
-            MarkStep::Probe(kind, result) => {
-                let kind = match kind {
-                    ProbeKind::Startup => "startup",
-                    ProbeKind::Readiness => "readiness",
-                    ProbeKind::Liveness => "liveness",
-                };
-                entry.insert("probe".into(), json!(kind));
-                let (passed, message) = match result {
-                    ProbeResult::Success => (json!(true), None),
-                    ProbeResult::Warning(m) => (json!(true), Some(m)),
-                    ProbeResult::Failure(m) => (json!(false), Some(m)),
-                    ProbeResult::Error(m) => (Value::Null, Some(m)),
-                };
-                entry.insert("passed".into(), passed);
-                if let Some(message) = message {
-                    entry.insert("message".into(), json!(message));
-                }
-                "probe"
-            }
-            MarkStep::Hook(what) => what,
-            MarkStep::Stop { grace } => {
-                entry.insert("graceSeconds".into(), json!(grace));
-                "stop"
-            }
-            MarkStep::Exited { code } => {
-                entry.insert("exitCode".into(), json!(code));
-                "exited"
-            }
-            MarkStep::Refused { reason } => {
-                entry.insert("reason".into(), json!(reason));
-                "refused"
-            }
+    }
+
+    pub(crate) fn add(&mut self, mark: Mark) {
+        self.marks.push(mark);
+    }
+
+    /// What is to be written.
+    fn document(&self) -> document::Timeline {
+        document::Timeline {
+            version: VERSION,
+            start: holdfast_manifest::wire::time(self.origin).as_str().map(str::to_owned),
+            pods: self.plans.iter().map(|plan| Pod::of(plan)).collect(),
+            marks: self.marks.iter().filter_map(|mark| self.mark(mark)).collect(),
+            bounds: Vec::new(),
+        }
+    }
+
+    fn mark(&self, mark: &Mark) -> Option<document::Mark> {
+        let plan = self.plans.iter().find(|plan| plan.name == mark.pod)?;
+        let hook = |kind: HookKind| match kind {
+            HookKind::PostStart => HookName::PostStart,
+            HookKind::PreStop => HookName::PreStop,
         };
-        entry.insert("step".into(), json!(step));
-        self.marks.push(Value::Object(entry));
+        let step = match &mark.step {
+            MarkStep::SandboxReady => Step::SandboxReady,
+            MarkStep::Phase(phase) => Step::Phase { phase: phase.as_str().to_owned() },
+            MarkStep::Pull => Step::Pull,
+            MarkStep::Pulled => Step::Pulled,
+            MarkStep::Start { waited_for } => Step::start(plan, waited_for),
+            MarkStep::Started => Step::Running,
+            MarkStep::BecameStarted => Step::Started,
+            MarkStep::BecameReady => Step::Ready,
+            MarkStep::Unready => Step::Unready,
+            MarkStep::Probe(kind, result) => Step::probe(*kind, result),
+            MarkStep::HookBegun(kind) => Step::HookBegun { hook: hook(*kind) },
+            MarkStep::HookEnded(kind) => Step::HookEnded { hook: hook(*kind) },
+            MarkStep::Stop { grace } => Step::Stop { grace_seconds: *grace },
+            MarkStep::Exited { code } => Step::Exited { exit_code: *code },
+            MarkStep::Refused { reason } => Step::Refused { reason: reason.clone() },
+        };
+        let micros = (mark.at.since(self.origin).as_secs_f64() * 1e6).round();
+        Some(document::Mark {
+            at: micros / 1e6,
+            pod: mark.pod.to_string(),
+            container: mark.container.as_deref().map(str::to_owned),
+            run: mark.container.is_some().then_some(mark.run),
+            step,
+        })
     }
 
     /// Whether a timeline can be written to `path`, to be known before a run that may last for hours.
@@ -90,12 +90,7 @@ impl Timeline {
 
     /// Writes the file: all of it or nothing. What is no file, such as `/dev/stdout`, is written to.
     pub(crate) fn write(&self, path: &Path) -> std::io::Result<()> {
-        let document = json!({
-            "version": 1,
-            "start": holdfast_manifest::wire::time(self.origin),
-            "marks": self.marks,
-        });
-        let text = format!("{document:#}\n");
+        let text = self.document().to_json();
         if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
             return std::fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes());
         }

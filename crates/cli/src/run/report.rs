@@ -123,7 +123,7 @@ impl Report {
             }
             Notice::Mark(mark) => {
                 if let Some((_, timeline)) = &mut self.timeline {
-                    timeline.add(&mark);
+                    timeline.add(mark);
                 }
                 return Verdict::Open;
             }
@@ -164,6 +164,9 @@ impl Report {
 
     fn pod(&mut self, change: PodChange) {
         let name = self.name(&change.pod.metadata);
+        if let Some((_, timeline)) = &mut self.timeline {
+            timeline.pod(&change.plan);
+        }
         self.version += 1;
         match self.format {
             Format::Table => self.row(&name, &change),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_lifecycle::order::{self, Wait};
 use holdfast_lifecycle::status::InstanceId;
 use holdfast_lifecycle::{ContainerId, HookKind, Input, Output, ProbeKind, ProbeResult};
 
@@ -112,11 +113,7 @@ impl<R: Runtime + 'static> Driver<R> {
             Input::HookDone { instance, hook, .. } => {
                 self.hooks.retain(|(i, h, _)| (i, h) != (instance, hook));
                 if let Some(&(id, run)) = self.runs.get(instance) {
-                    let word = match hook {
-                        HookKind::PostStart => "postStart ended",
-                        HookKind::PreStop => "preStop ended",
-                    };
-                    self.mark(Some(id), run, MarkStep::Hook(word));
+                    self.mark(Some(id), run, MarkStep::HookEnded(*hook));
                 }
             }
             _ => {}
@@ -185,7 +182,8 @@ impl<R: Runtime + 'static> Driver<R> {
 
     fn start(&mut self, id: ContainerId, instance: InstanceId, count: u32) {
         self.runs.insert(instance, (id, count));
-        let waited_for = self.waited_for(id, count);
+        let again = count > 0 && self.engine.view().previous(id).is_some();
+        let waited_for = if again { vec![Wait::BackOff] } else { order::waits(&self.plan, id) };
         self.mark(Some(id), count, MarkStep::Start { waited_for });
         let address = self.engine.view().sandbox().and_then(|s| s.ip);
         let config = self.assets.config(id, instance, count, address);
@@ -249,12 +247,12 @@ impl<R: Runtime + 'static> Driver<R> {
         let run = self.runs.get(&instance).map_or(0, |r| r.1);
         let Some(spec) = spec_of(&self.pod, id) else { return };
         let lifecycle = spec.lifecycle.as_ref();
-        let (word, handler) = match kind {
-            HookKind::PostStart => ("postStart", lifecycle.and_then(|l| l.post_start.as_ref())),
-            HookKind::PreStop => ("preStop", lifecycle.and_then(|l| l.pre_stop.as_ref())),
+        let handler = match kind {
+            HookKind::PostStart => lifecycle.and_then(|l| l.post_start.as_ref()),
+            HookKind::PreStop => lifecycle.and_then(|l| l.pre_stop.as_ref()),
         };
         let Some(handler) = handler else { return };
-        self.mark(Some(id), run, MarkStep::Hook(word));
+        self.mark(Some(id), run, MarkStep::HookBegun(kind));
         let handler = hook::Handler::from_manifest(handler, spec);
         let (env, answers, target) = (Rc::clone(&self.env), self.answers.clone(), self.target());
         let (pod, name) = (Rc::clone(&self.pod), spec.name.clone());

@@ -171,7 +171,7 @@ impl<R: Runtime + 'static> Driver<R> {
             let instance = InstanceId(self.next_found);
             self.next_found += 1;
             self.runs.insert(instance, (id, count));
-            self.mark(Some(id), count, MarkStep::Start { waited_for: "nothing".into() });
+            self.mark(Some(id), count, MarkStep::Start { waited_for: Vec::new() });
             match self.assets.config(id, instance, count, address) {
                 Ok((config, _)) => configs.push((id, instance, config)),
                 Err(e) => self.notify(Notice::Message(e.to_string())),
