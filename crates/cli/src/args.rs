@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use holdfast_helpers::render::{Source, Syntax};
 use holdfast_helpers::wait::{Statuses, Target};
+use holdfast_lifecycle::fault::{Fault, ParseFaultError};
+use holdfast_lifecycle::time::parse_duration;
 use holdfast_runtime::cri::Endpoint;
-use holdfast_runtime::driver::{Fault, parse_duration};
 
 /// Brings workloads up in the right order, and proves that it did
 #[derive(Debug, Parser)]
@@ -303,9 +304,7 @@ fn fault(text: &str) -> Result<FaultArg, String> {
     if text == "stale-subpath" {
         return Ok(FaultArg::StaleSubPath);
     }
-    text.parse()
-        .map(FaultArg::At)
-        .map_err(|e: holdfast_runtime::driver::ParseFaultError| format!("{e}, or stale-subpath"))
+    text.parse().map(FaultArg::At).map_err(|e: ParseFaultError| format!("{e}, or stale-subpath"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use holdfast_lifecycle::Options;
+use holdfast_lifecycle::fault::{Fault, FaultKind};
 use holdfast_manifest::{Loaded, Object, Source, Style};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::config::{self, Objects, RunBy};
 use holdfast_runtime::config_file::ConfigFile;
-use holdfast_runtime::driver::{Fault, FaultKind};
 use holdfast_runtime::image::{ImageName, ImageStore, Source as ImageSource};
 use holdfast_runtime::node::{Node, NodeCommand, NodeOptions, NodeParts, pod_of};
 use holdfast_runtime::process::{self, Begun, Mode, ProcessOptions, ProcessRuntime};

@@ -34,7 +34,7 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`plan`], [`options`] | what the engine is told of a pod, and which Kubernetes it imitates |
-//! | [`event`] | inputs and outputs |
+//! | [`event`], [`fault`] | inputs and outputs, and what drivers break on purpose |
 //! | [`engine`] | the pod worker |
 //! | [`order`] | what the start of a container waits for |
 //! | [`actions`], [`restart`], [`backoff`], [`probe`] | the decisions, as pure functions |
@@ -50,6 +50,7 @@ pub mod conditions;
 pub mod cron;
 pub mod engine;
 pub mod event;
+pub mod fault;
 pub mod job;
 mod message;
 pub mod options;

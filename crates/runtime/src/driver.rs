@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_lifecycle::columns::{self, Meta};
+use holdfast_lifecycle::fault::FaultKind;
 use holdfast_lifecycle::status::InstanceId;
 use holdfast_lifecycle::{
     ContainerId, HookKind, Input, Lifecycle, Options, Phase, Plan, PodStatus,
@@ -31,8 +32,6 @@ use crate::assets::Assets;
 use crate::clock::Clock;
 use crate::contract::{PodUid, Runtime, RuntimeEvent};
 use crate::notice::{ChangeKind, Mark, MarkStep, Notice, PodChange};
-
-pub use self::fault::{Fault, FaultKind, ParseFaultError, parse_duration};
 
 /// What all pods of one node share.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use holdfast_lifecycle::fault::{Fault, FaultKind};
 use holdfast_lifecycle::{Options, Phase, Time};
 use holdfast_manifest::expand::Maker;
 use holdfast_manifest::object::{Object, Pod, Timestamp};
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::assets::{Assets, Site};
 use crate::contract::{PodUid, Runtime, RuntimeEvent};
-use crate::driver::{Command, Driver, End, Environment, Fault, FaultKind, Message};
+use crate::driver::{Command, Driver, End, Environment, Message};
 use crate::notice::{ChangeKind, Mark, MarkStep, Notice, PodChange};
 
 use self::controllers::{Controllers, Wish};
