@@ -5,7 +5,7 @@ mod pod;
 mod qos;
 
 pub use batch::{cron_job_json, job_json};
-pub use pod::{Deletion, Node, PodJson, Stored, pod_json};
+pub use pod::{ContainerIds, Deletion, Node, PodJson, Stored, pod_json};
 pub use qos::{QosClass, qos_class};
 
 use holdfast_lifecycle::Time;

@@ -51,6 +51,12 @@ pub trait Runtime {
     /// How far it got and the runtime's words.
     async fn start(&self, config: ContainerConfig) -> Result<(), StartError>;
 
+    /// What a run is called in a status, `RUNTIME://ID`; none if there is no container of it. Asked when
+    /// [`Runtime::start`] has returned.
+    fn container_id(&self, instance: InstanceId) -> Option<String> {
+        Some(format!("holdfast://{:016x}", instance.0))
+    }
+
     /// Sends the stop signal, and SIGKILL to the whole container after `grace`. Returns when the stop
     /// signal is sent; the exit comes as [`RuntimeEvent::Exited`].
     async fn stop(&self, instance: InstanceId, grace: Duration);

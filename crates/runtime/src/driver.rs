@@ -31,7 +31,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::assets::Assets;
 use crate::clock::Clock;
 use crate::contract::{PodUid, Runtime, RuntimeEvent};
-use crate::notice::{ChangeKind, Mark, MarkStep, Notice, PodChange};
+use crate::notice::{ChangeKind, ContainerIds, Mark, MarkStep, Notice, PodChange};
 
 /// What all pods of one node share.
 #[derive(Debug)]
@@ -113,6 +113,7 @@ pub struct Driver<R> {
     watchers: HashMap<InstanceId, Vec<AbortHandle>>,
     /// Container and restart count of each run.
     runs: HashMap<InstanceId, (ContainerId, u32)>,
+    container_ids: ContainerIds,
     announced: bool,
     deletion: Option<(holdfast_lifecycle::Time, u64)>,
     /// What the last published status said, for marks.
@@ -160,6 +161,7 @@ impl<R: Runtime + 'static> Driver<R> {
             pulls: Vec::new(),
             watchers: HashMap::new(),
             runs: HashMap::new(),
+            container_ids: ContainerIds::default(),
             announced: false,
             deletion: None,
             shown: Rc::default(),
@@ -288,6 +290,7 @@ impl<R: Runtime + 'static> Driver<R> {
             status,
             row,
             deletion: self.deletion,
+            container_ids: self.container_ids.clone(),
         }));
     }
 

@@ -1,11 +1,14 @@
 //! What drivers report to whoever watches: changed objects, events, output, and marks for a timeline.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use holdfast_lifecycle::columns::Row;
 use holdfast_lifecycle::job::JobStatus;
 use holdfast_lifecycle::order::Wait;
+use holdfast_lifecycle::status::InstanceId;
 use holdfast_lifecycle::{Event, HookKind, Phase, Plan, PodStatus, ProbeKind, ProbeResult, Time};
 use holdfast_manifest::object::{Job, Pod};
 
@@ -76,6 +79,23 @@ pub struct PodChange {
     pub row: Row,
     /// When deletion was asked for, and with which grace period in seconds.
     pub deletion: Option<(Time, u64)>,
+    /// What the runtime calls the pod's containers.
+    pub container_ids: ContainerIds,
+}
+
+/// What the runtime calls the runs of a pod's containers, those that there were so far.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerIds(Rc<RefCell<HashMap<InstanceId, String>>>);
+
+impl ContainerIds {
+    /// What this run is called, if there was a container of it.
+    pub fn get(&self, instance: InstanceId) -> Option<String> {
+        self.0.borrow().get(&instance).cloned()
+    }
+
+    pub(crate) fn add(&self, instance: InstanceId, id: Option<String>) {
+        self.0.borrow_mut().extend(id.map(|id| (instance, id)));
+    }
 }
 
 /// The state of a Job object after a change.

@@ -79,7 +79,6 @@ impl Report {
             node: wire::Node {
                 name: node.name.clone(),
                 ips: node.ips.clone(),
-                container_id_prefix: "holdfast://".into(),
                 kubernetes: args.kubernetes,
             },
             until: args.until,
@@ -247,7 +246,8 @@ impl Report {
             grace: Duration::from_secs(if gone { 0 } else { grace }),
         });
         let stored = Stored { resource_version, deletion };
-        wire::pod_json(&change.pod, &change.status, &self.node, stored)
+        let ids = |instance| change.container_ids.get(instance);
+        wire::pod_json(&change.pod, &change.status, &self.node, stored, &ids)
     }
 
     fn job(&mut self, change: JobChange) {

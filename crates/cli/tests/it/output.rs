@@ -186,7 +186,11 @@ fn watch_events() {
         let end = &statuses[list][i]["state"]["terminated"];
         assert_eq!((&end["exitCode"], &end["reason"]), (&json!(0), &json!("Completed")));
         assert!(end["startedAt"].as_str() <= end["finishedAt"].as_str(), "{end}");
-        assert!(end["containerID"].as_str().unwrap().starts_with("holdfast://"), "{end}");
+        let id = end["containerID"].as_str().unwrap();
+        let (runtime, id) = id.split_once("://").unwrap();
+        let expected = if with_processes { ("holdfast", 16) } else { ("containerd", 64) };
+        assert_eq!((runtime, id.len()), expected, "{end}");
+        assert!(id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{end}");
     }
 }
 

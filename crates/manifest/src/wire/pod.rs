@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use holdfast_lifecycle::status::{Condition, ContainerStatus, State, Terminated};
+use holdfast_lifecycle::status::{Condition, ContainerStatus, InstanceId, State, Terminated};
 use holdfast_lifecycle::{PodStatus, Time};
 use serde_json::{Map, Value, json};
 
@@ -19,11 +19,12 @@ pub struct Node {
     pub name: String,
     /// `status.hostIPs`; the first is `status.hostIP`.
     pub ips: Vec<IpAddr>,
-    /// What container ids begin with, such as `holdfast://`.
-    pub container_id_prefix: String,
     /// The Kubernetes minor version whose fields a status has.
     pub kubernetes: u32,
 }
+
+/// What the runtime calls a run of a container, such as `containerd://4f0c…`, if it has made one.
+pub type ContainerIds<'a> = &'a dyn Fn(InstanceId) -> Option<String>;
 
 /// What the API server adds to an object that it stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,8 +97,14 @@ fn mount(mount: &VolumeMount) -> Value {
 }
 
 /// The pod with this status, in the order of fields that the API server uses.
-pub fn pod_json(pod: &Pod, status: &PodStatus, node: &Node, stored: Stored) -> Value {
-    PodJson::new(pod, node).with(status, stored)
+pub fn pod_json(
+    pod: &Pod,
+    status: &PodStatus,
+    node: &Node,
+    stored: Stored,
+    ids: ContainerIds<'_>,
+) -> Value {
+    PodJson::new(pod, node).with(status, stored, ids)
 }
 
 impl PodJson {
@@ -131,7 +138,7 @@ impl PodJson {
     }
 
     /// The pod with this status.
-    pub fn with(&self, status: &PodStatus, stored: Stored) -> Value {
+    pub fn with(&self, status: &PodStatus, stored: Stored, ids: ContainerIds<'_>) -> Value {
         let mut metadata = self.metadata.clone();
         let version = Value::String(stored.resource_version.to_string());
         metadata.insert("resourceVersion".to_owned(), version);
@@ -150,11 +157,11 @@ impl PodJson {
             "kind": "Pod",
             "metadata": metadata,
             "spec": self.spec,
-            "status": self.status(status, generation),
+            "status": self.status(status, generation, ids),
         })
     }
 
-    fn status(&self, status: &PodStatus, generation: i64) -> Value {
+    fn status(&self, status: &PodStatus, generation: i64, ids: ContainerIds<'_>) -> Value {
         let mut out = Map::new();
         // Only the kubelet says what it has seen, from its first status on.
         let seen = status.start_time.is_some() && self.node.kubernetes >= OBSERVED_GENERATION;
@@ -183,23 +190,23 @@ impl PodJson {
             [("initContainerStatuses", &status.init), ("containerStatuses", &status.regular)]
         {
             if !list.is_empty() {
-                out.insert(field.to_owned(), list.iter().map(|c| self.container(c)).collect());
+                out.insert(field.to_owned(), list.iter().map(|c| self.container(c, ids)).collect());
             }
         }
         put(&mut out, "qosClass", self.qos);
         if !status.ephemeral.is_empty() {
-            let list = status.ephemeral.iter().map(|c| self.container(c)).collect();
+            let list = status.ephemeral.iter().map(|c| self.container(c, ids)).collect();
             out.insert("ephemeralContainerStatuses".to_owned(), list);
         }
         Value::Object(out)
     }
 
-    fn container(&self, status: &ContainerStatus) -> Value {
+    fn container(&self, status: &ContainerStatus, ids: ContainerIds<'_>) -> Value {
         let mut out = Map::new();
         put(&mut out, "name", &status.name);
-        out.insert("state".to_owned(), self.state(&status.state));
+        out.insert("state".to_owned(), state(&status.state, ids));
         let last = match &status.last_state {
-            Some(last) => json!({ "terminated": self.terminated(last) }),
+            Some(last) => json!({ "terminated": terminated(last, ids) }),
             None => json!({}),
         };
         out.insert("lastState".to_owned(), last);
@@ -207,8 +214,8 @@ impl PodJson {
         out.insert("restartCount".to_owned(), Value::from(status.restart_count));
         out.insert("image".to_owned(), Value::from(&*status.image));
         out.insert("imageID".to_owned(), Value::from(&*status.image_id));
-        if let Some(instance) = status.instance {
-            out.insert("containerID".to_owned(), self.id(instance.0));
+        if let Some(id) = status.instance.and_then(ids) {
+            out.insert("containerID".to_owned(), Value::String(id));
         }
         if let Some(started) = status.started {
             out.insert("started".to_owned(), Value::from(started));
@@ -225,40 +232,36 @@ impl PodJson {
         }
         Value::Object(out)
     }
+}
 
-    fn id(&self, instance: u64) -> Value {
-        Value::String(format!("{}{instance:016x}", self.node.container_id_prefix))
-    }
-
-    fn state(&self, state: &State) -> Value {
-        match state {
-            State::Waiting { reason, message } => {
-                let mut out = Map::new();
-                put(&mut out, "reason", reason);
-                put(&mut out, "message", message);
-                json!({ "waiting": out })
-            }
-            State::Running { started_at } => {
-                json!({ "running": { "startedAt": time(*started_at) } })
-            }
-            State::Terminated(terminated) => {
-                json!({ "terminated": self.terminated(terminated) })
-            }
+fn state(state: &State, ids: ContainerIds<'_>) -> Value {
+    match state {
+        State::Waiting { reason, message } => {
+            let mut out = Map::new();
+            put(&mut out, "reason", reason);
+            put(&mut out, "message", message);
+            json!({ "waiting": out })
+        }
+        State::Running { started_at } => {
+            json!({ "running": { "startedAt": time(*started_at) } })
+        }
+        State::Terminated(ended) => {
+            json!({ "terminated": terminated(ended, ids) })
         }
     }
+}
 
-    fn terminated(&self, terminated: &Terminated) -> Value {
-        let mut out = Map::new();
-        out.insert("exitCode".to_owned(), Value::from(terminated.exit_code));
-        put(&mut out, "reason", &terminated.reason);
-        put(&mut out, "message", &terminated.message);
-        out.insert("startedAt".to_owned(), optional_time(terminated.started_at));
-        out.insert("finishedAt".to_owned(), optional_time(terminated.finished_at));
-        if let Some(instance) = terminated.instance {
-            out.insert("containerID".to_owned(), self.id(instance.0));
-        }
-        Value::Object(out)
+fn terminated(terminated: &Terminated, ids: ContainerIds<'_>) -> Value {
+    let mut out = Map::new();
+    out.insert("exitCode".to_owned(), Value::from(terminated.exit_code));
+    put(&mut out, "reason", &terminated.reason);
+    put(&mut out, "message", &terminated.message);
+    out.insert("startedAt".to_owned(), optional_time(terminated.started_at));
+    out.insert("finishedAt".to_owned(), optional_time(terminated.finished_at));
+    if let Some(id) = terminated.instance.and_then(ids) {
+        out.insert("containerID".to_owned(), Value::String(id));
     }
+    Value::Object(out)
 }
 
 fn addresses(out: &mut Map<String, Value>, one: &str, all: &str, ips: &[IpAddr]) {

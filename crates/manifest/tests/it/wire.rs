@@ -61,17 +61,17 @@ fn status() -> PodStatus {
     }
 }
 
+/// What a runtime calls its containers.
+fn id(instance: InstanceId) -> Option<String> {
+    Some(format!("containerd://{:016x}", instance.0))
+}
+
 #[test]
 fn a_pod_with_its_status() {
-    let node = Node {
-        name: "here".into(),
-        ips: vec![[192, 0, 2, 1].into()],
-        container_id_prefix: "holdfast://".into(),
-        kubernetes: 30,
-    };
+    let node = Node { name: "here".into(), ips: vec![[192, 0, 2, 1].into()], kubernetes: 30 };
     let deletion = Deletion { at: at(10), grace: Duration::from_secs(30) };
     let stored = Stored { resource_version: 42, deletion: Some(deletion) };
-    let json = pod_json(&pod(&pod_with("")), &status(), &node, stored);
+    let json = pod_json(&pod(&pod_with("")), &status(), &node, stored, &id);
     assert_eq!(json["metadata"]["resourceVersion"], "42");
     assert_eq!(json["metadata"]["generation"], 2);
     assert_eq!(json["metadata"]["deletionTimestamp"], "2023-11-14T22:14:00Z");
@@ -103,7 +103,7 @@ fn a_pod_with_its_status() {
                         "reason": "OOMKilled",
                         "startedAt": "2023-11-14T22:13:21Z",
                         "finishedAt": "2023-11-14T22:13:22Z",
-                        "containerID": "holdfast://0000000000000007",
+                        "containerID": "containerd://0000000000000007",
                     }},
                     "lastState": {},
                     "ready": false,
@@ -129,13 +129,13 @@ fn a_pod_with_its_status() {
                     "reason": "OOMKilled",
                     "startedAt": "2023-11-14T22:13:21Z",
                     "finishedAt": "2023-11-14T22:13:22Z",
-                    "containerID": "holdfast://0000000000000007",
+                    "containerID": "containerd://0000000000000007",
                 }},
                 "ready": false,
                 "restartCount": 1,
                 "image": "i",
                 "imageID": "",
-                "containerID": "holdfast://0000000000000008",
+                "containerID": "containerd://0000000000000008",
                 "started": true,
             }],
             "qosClass": "BestEffort",
@@ -147,7 +147,10 @@ fn a_pod_with_its_status() {
     let host = pod(&pod_with("  hostNetwork: true\n"));
     let mut status = status();
     status.pod_ip = None;
-    assert_eq!(pod_json(&host, &status, &node, Stored::default())["status"]["podIP"], "192.0.2.1");
+    assert_eq!(
+        pod_json(&host, &status, &node, Stored::default(), &id)["status"]["podIP"],
+        "192.0.2.1"
+    );
 }
 
 /// What Kubernetes 1.35 has beside it, as a kubelet of that version published it.
@@ -162,7 +165,8 @@ fn a_status_says_what_it_is_about() {
     let pod = pod(&text);
     let json = |kubernetes, status: &PodStatus, deletion| {
         let node = Node { kubernetes, ..Node::default() };
-        pod_json(&pod, status, &node, Stored { resource_version: 1, deletion })["status"].clone()
+        pod_json(&pod, status, &node, Stored { resource_version: 1, deletion }, &id)["status"]
+            .clone()
     };
     let running = status();
     let new = json(35, &running, None);

@@ -134,18 +134,6 @@ impl Inner {
 }
 
 impl CriRuntime {
-    /// The runtime's name for itself, such as `containerd`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.inner.name
-    }
-
-    /// The runtime's name for a run of a container, if it is known.
-    #[must_use]
-    pub fn container_id(&self, instance: InstanceId) -> Option<String> {
-        self.inner.state.borrow().containers.get(&instance.0).map(|c| c.id.clone())
-    }
-
     /// Removes all that this run has made and that is still there.
     pub async fn shutdown(self) {
         let inner = &self.inner;
@@ -187,6 +175,12 @@ impl Runtime for CriRuntime {
 
     async fn start(&self, config: ContainerConfig) -> Result<(), StartError> {
         self.start_container(config).await
+    }
+
+    /// kubelet: `ContainerID.String`.
+    fn container_id(&self, instance: InstanceId) -> Option<String> {
+        let state = self.inner.state.borrow();
+        state.containers.get(&instance.0).map(|c| format!("{}://{}", self.inner.name, c.id))
     }
 
     async fn stop(&self, instance: InstanceId, grace: Duration) {

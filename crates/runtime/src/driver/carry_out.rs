@@ -197,8 +197,11 @@ impl<R: Runtime + 'static> Driver<R> {
                 for note in notes {
                     self.notify(Notice::Message(note));
                 }
+                let ids = self.container_ids.clone();
                 self.operations.spawn_local(async move {
-                    let input = match env.runtime.start(config).await {
+                    let result = env.runtime.start(config).await;
+                    ids.add(instance, env.runtime.container_id(instance));
+                    let input = match result {
                         Ok(()) => Input::Started { instance },
                         Err(e) => {
                             Input::StartFailed { instance, stage: e.stage, message: e.message }

@@ -102,9 +102,12 @@ impl<R: Runtime + 'static> Driver<R> {
         held.back = Some(configs.iter().map(|(_, instance, _)| *instance).collect());
         let mut inputs = std::mem::take(&mut held.inputs);
         let (env, batches) = (Rc::clone(&self.env), self.batches.clone());
+        let ids = self.container_ids.clone();
         self.operations.spawn_local(async move {
             for (container, instance, config) in configs {
-                match env.runtime.start(config).await {
+                let result = env.runtime.start(config).await;
+                ids.add(instance, env.runtime.container_id(instance));
+                match result {
                     Ok(()) => inputs.push(Input::Found { container, instance }),
                     Err(e) => drop(env.notices.send(Notice::Message(e.to_string()))),
                 }

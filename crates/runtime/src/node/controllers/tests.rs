@@ -89,6 +89,7 @@ impl World {
             plan: Rc::new(plan),
             status: Rc::new(status),
             deletion: None,
+            container_ids: Default::default(),
         };
         self.pods.push((owner, pod));
         self.controllers.changed(owner, &change, self.now);
