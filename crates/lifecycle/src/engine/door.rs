@@ -309,7 +309,10 @@ impl Lifecycle {
             Some(Outcome::Success) if kind == ProbeKind::Liveness => {}
             Some(_) => {
                 self.dirty = true;
-                if self.wait.is_some() && kind != ProbeKind::Liveness {
+                // The status says so before the sync that comes of it, so that the phase of that sync
+                // counts a sidecar as started (kubelet: `syncLoopIteration`).
+                let startup = kind == ProbeKind::Startup && self.is_sidecar(id);
+                if startup || self.wait.is_some() && kind != ProbeKind::Liveness {
                     self.publish_probe(id);
                 }
             }

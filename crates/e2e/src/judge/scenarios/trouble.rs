@@ -188,6 +188,17 @@ pub(super) fn sandboxes(t: &mut Table) {
         |p| p.then("app", 1, 5000, Deed::LoseSandbox).deleted("app", 2, 6000),
     );
     t.add(
+        "sandbox-lost-sidecars",
+        Always,
+        "The sandbox is lost: between the first sidecar's startup and the second's start the pod is Running.",
+        [
+            sidecar("one", "startup=bad,ok@3000").startup(Probe { failures: 9, ..by(By::Exec) }),
+            sidecar("two", ""),
+            app("app", "term=0@0"),
+        ],
+        |p| p.then("app", 0, 5000, Deed::LoseSandbox).deleted("app", 1, 5000),
+    );
+    t.add(
         "kubelet-restarts",
         Always,
         "The kubelet is restarted under a running pod: nothing happens to it.",
