@@ -30,7 +30,11 @@ pub struct BackOffLimits {
     pub max: Duration,
 }
 
-/// What differs between the versions (spec A18), derived once from [`Options`].
+/// What differs between the versions, derived once from [`Options`].
+///
+/// Not imitated, since they are races, or sooner is as good: the requeue of a crash loop after
+/// 10 s rather than when its back-off is over (up to 1.34), and the probe workers of a sidecar that a
+/// kubelet up to 1.32 may lose when the sidecar ends under `restartPolicy: Never` (kubernetes#132826).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// `ContainerRestartRules`: a container's own `restartPolicy` and rules count (1.35).
@@ -45,6 +49,9 @@ pub struct Features {
     pub sandbox_aware_phase: bool,
     /// An exited regular container no longer counts as proof of initialization (1.31).
     pub exited_is_not_initialized: bool,
+    /// A sidecar that does not run counts as stopped for those that stop after it; before, they waited
+    /// for it until their grace period was over (1.31, kubernetes#125935).
+    pub absent_sidecars_are_stopped: bool,
     /// An init container killed for memory with exit code 0 counts as failed (1.34).
     pub oom_killed_init_fails: bool,
 }
@@ -63,6 +70,7 @@ impl Options {
             error_over_completed: minor >= 35,
             sandbox_aware_phase: minor >= 33,
             exited_is_not_initialized: minor >= 31,
+            absent_sidecars_are_stopped: minor >= 31,
             oom_killed_init_fails: minor >= 34,
         }
     }

@@ -117,6 +117,7 @@ fn namespace(meta: &mut ObjectMeta, options: &Options) {
 pub(crate) fn pod(pod: &mut Pod) {
     let spec = &mut pod.spec;
     pod_spec(spec);
+    least_grace(spec);
     for container in spec.containers.iter_mut().chain(&mut spec.init_containers) {
         let resources = &mut container.resources;
         for (name, limit) in &resources.limits {
@@ -181,6 +182,14 @@ fn failure_policy(spec: &mut crate::object::JobSpec) {
 
 fn template(template: &mut PodTemplateSpec) {
     pod_spec(&mut template.spec);
+}
+
+/// A Pod with a negative grace period is stored with one second; a template keeps what it has
+/// (`Convert_v1_Pod_To_core_Pod`).
+fn least_grace(spec: &mut PodSpec) {
+    if let Some(grace) = spec.termination_grace_period_seconds.as_mut().filter(|grace| **grace < 0) {
+        *grace = 1;
+    }
 }
 
 /// `SetDefaults_PodSpec` and the defaults of everything in it.

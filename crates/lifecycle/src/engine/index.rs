@@ -51,6 +51,8 @@ pub(super) struct Index {
     /// The sidecars before and after each entry of the init list.
     sidecars: Vec<[Option<ContainerId>; 2]>,
     pub(super) has_sidecars: bool,
+    /// Whether a sidecar that does not run keeps those before it from stopping.
+    pub(super) absent_hold: bool,
     /// Containers whose status has to be made anew.
     stale: Changed,
     /// Containers that the survey has to look at again.
@@ -108,6 +110,7 @@ impl Index {
             place,
             sidecars,
             has_sidecars: before.is_some(),
+            absent_hold: !features.absent_sidecars_are_stopped,
             stale: Changed::everything(),
             moved: Changed::everything(),
             eager: ContainerSet::EMPTY,

@@ -204,8 +204,11 @@ impl Stops {
         if !run.ordered || run.kind != Kind::Sidecar {
             return true;
         }
-        let next = index.next_sidecar(run.container);
-        self.regular == 0 && next.is_none_or(|next| self.of(next).next().is_none())
+        let Some(next) = index.next_sidecar(run.container) else { return self.regular == 0 };
+        let was_told = || self.newest.get(next.index()).is_some_and(Option::is_some);
+        self.regular == 0
+            && self.of(next).next().is_none()
+            && (!index.absent_hold || was_told())
     }
 
     /// A run is down: those that waited for it may be able to go on.

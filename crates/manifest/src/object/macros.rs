@@ -71,6 +71,12 @@ macro_rules! objects {
             )*
         }
 
+        impl $name {
+            /// The JSON names of its fields.
+            pub const FIELDS: &'static [&'static str] =
+                &[$(crate::object::macros::json_name!($field $(, $json)?)),*];
+        }
+
         impl crate::object::macros::Empty for $name {
             fn is_empty(&self) -> bool {
                 // A struct that is not behind an Option is always written (`resources: {}`).
@@ -92,9 +98,8 @@ macro_rules! objects {
                 $(
                     const $field: &str = crate::object::macros::json_name!($field $(, $json)?);
                 )*
-                const __FIELDS: &[&str] = &[$($field),*];
                 let mut __out = Self::default();
-                __cx.object(__node, __FIELDS, &mut |__cx, __key, __value| match __key {
+                __cx.object(__node, Self::FIELDS, &mut |__cx, __key, __value| match __key {
                     $(
                         $field => {
                             __out.$field = crate::decode::Decode::decode(__value, __cx);

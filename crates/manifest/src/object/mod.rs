@@ -3,7 +3,7 @@
 //! Field names are Kubernetes' in snake case. Where the API has a plain string or number, an empty
 //! one means "not given"; where it has a pointer, the field is an `Option`. Words with a fixed set
 //! of values (`restartPolicy`, `protocol`, …) stay strings as in the API: validation has checked
-//! them. What only a scheduler looks at is kept as it was written ([`serde_json::Value`]).
+//! them. What is refused in any case is kept as it was written ([`serde_json::Value`]).
 
 pub mod batch;
 pub mod config;
@@ -13,6 +13,7 @@ pub mod meta;
 pub mod pod;
 mod quantity;
 pub mod scalar;
+pub mod scheduling;
 pub mod volume;
 pub mod workload;
 

@@ -8,6 +8,7 @@ use super::container::{Container, ResourceRequirements, SecurityProfile};
 use super::macros::objects;
 use super::meta::{LocalObjectReference, ObjectMeta};
 use super::scalar::Quantity;
+use super::scheduling::{Affinity, Toleration, TopologySpreadConstraint};
 use super::volume::Volume;
 
 objects! {
@@ -77,12 +78,12 @@ objects! {
         hostname: String,
         /// `subdomain`.
         subdomain: String,
-        /// `affinity`, as written.
-        affinity: Option<Value>,
+        /// `affinity`; only a scheduler looks at it.
+        affinity: Option<Affinity>,
         /// `schedulerName`.
         scheduler_name: String,
-        /// `tolerations`, as written.
-        tolerations: Vec<Value>,
+        /// `tolerations`; only a scheduler looks at them.
+        tolerations: Vec<Toleration>,
         /// `hostAliases`.
         host_aliases: Vec<HostAlias>,
         /// `priorityClassName`.
@@ -101,8 +102,8 @@ objects! {
         preemption_policy: Option<String>,
         /// `overhead`.
         overhead: BTreeMap<String, Quantity>,
-        /// `topologySpreadConstraints`, as written.
-        topology_spread_constraints: Vec<Value>,
+        /// `topologySpreadConstraints`; only a scheduler looks at them.
+        topology_spread_constraints: Vec<TopologySpreadConstraint>,
         /// `setHostnameAsFQDN`.
         set_hostname_as_fqdn = "setHostnameAsFQDN": Option<bool>,
         /// `os`.

@@ -14,6 +14,7 @@ mod names;
 mod pod;
 mod probe;
 mod resources;
+mod scheduling;
 mod selector;
 mod volume;
 mod workload;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::volume::{self, Volumes};
-use super::{Cx, container, meta, names, resources};
+use super::{Cx, container, meta, names, resources, scheduling};
 use crate::object::pod::{PodDnsConfig, PodSecurityContext};
 use crate::object::{Pod, PodSpec, PodTemplateSpec};
 use crate::path::Path;
@@ -88,6 +88,7 @@ fn spec(cx: &mut Cx, spec: &PodSpec, is_pod: bool, claims: &[&str], path: Path<'
         }
     }
     resources::list(cx, &spec.overhead, path.field("overhead"));
+    scheduling::all(cx, spec, path);
 }
 
 /// `IsValidIP`.
@@ -117,10 +118,6 @@ fn small_fields(cx: &mut Cx, spec: &PodSpec, path: Path<'_>) {
     if let Some(seconds) = spec.active_deadline_seconds.filter(|s| !(1..=max).contains(s)) {
         let path = path.field("activeDeadlineSeconds");
         cx.errors.invalid(path, seconds, names::range(1, max));
-    }
-    // Not upstream's: the API server turns a negative period into 1 when the pod is deleted.
-    if let Some(seconds) = spec.termination_grace_period_seconds {
-        cx.non_negative(path.field("terminationGracePeriodSeconds"), seconds);
     }
     if let Some(policy) = &spec.preemption_policy {
         let policies = ["PreemptLowerPriority", "Never"];

@@ -39,6 +39,21 @@ fn a_new_object_gets_name_uid_and_time() {
     });
 }
 
+/// A template keeps a negative grace period, its pods are stored with one second
+/// (`Convert_v1_Pod_To_core_Pod`).
+#[test]
+fn a_negative_grace_period_of_a_template() {
+    with_maker(|maker| {
+        let object = one(
+            "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: w}\nspec:\n  selector: {matchLabels: {a: b}}\n  template: {metadata: {labels: {a: b}}, spec: {terminationGracePeriodSeconds: -1, containers: [{name: c, image: i}]}}\n",
+        );
+        let Object::ReplicaSet(set) = &object else { panic!("{object:?}") };
+        assert_eq!(set.spec.template.spec.termination_grace_period_seconds, Some(-1));
+        let pod = Replicas::of(&object, maker).unwrap().pod(0, maker);
+        assert_eq!(pod.spec.termination_grace_period_seconds, Some(1));
+    });
+}
+
 #[test]
 fn deployments_have_a_replica_set_between() {
     with_maker(|maker| {

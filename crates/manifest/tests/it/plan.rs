@@ -102,3 +102,11 @@ fn jobs() {
     assert_eq!((patterns.len(), patterns[0].status), (1, true));
     assert_eq!(spec.success_policy.unwrap()[0].indexes.as_deref(), Some("0-1"));
 }
+
+/// Kubernetes test/e2e/node/pods.go "pod with negative grace period": the API server stores one second.
+#[test]
+fn a_negative_grace_period_is_one_second() {
+    let pod = pod(&pod_with("  terminationGracePeriodSeconds: -1\n"));
+    assert_eq!(pod.spec.termination_grace_period_seconds, Some(1));
+    assert_eq!(plan::plan(&pod).termination_grace, Duration::from_secs(1));
+}

@@ -5,6 +5,7 @@ use holdfast_manifest::object::container::{
     Container, ResourceRequirements, SecurityContext, SecurityProfile,
 };
 use holdfast_manifest::object::pod::{PodSecurityContext, PodSpec};
+use holdfast_manifest::object::scheduling::PodAffinity;
 
 use super::capability;
 use super::node::Node;
@@ -97,6 +98,10 @@ fn look(pod: &Pod, node: Option<&Node>, by: RunBy) -> Findings {
             "a pod with scheduling gates waits for ever: there is no one to lift them",
         );
     }
+    if !spec.overhead.is_empty() {
+        // The API server's admission (`RuntimeClass`) refuses it as well without such a class.
+        found.refuse("spec.overhead", "there is no RuntimeClass that says what a pod costs");
+    }
     if let Some(resources) = &spec.resources
         && (!resources.limits.is_empty() || !resources.requests.is_empty())
     {
@@ -163,16 +168,7 @@ fn scheduling(spec: &PodSpec, node: &Node, found: &mut Findings) {
         let name = &node.name;
         found.note("spec.nodeName", format!("this node is {name}; the pod runs here all the same"));
     }
-    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
-    for kind in ["nodeAffinity", "podAffinity", "podAntiAffinity"] {
-        let required = spec.affinity.as_ref().and_then(|a| a.get(kind)?.get(REQUIRED));
-        if required.is_some_and(|terms| !terms.is_null()) {
-            found.note(
-                format!("spec.affinity.{kind}.{REQUIRED}"),
-                "there is no scheduler: the pod runs here in any case",
-            );
-        }
-    }
+    unscheduled(spec, found);
     for (index, gate) in spec.readiness_gates.iter().enumerate() {
         let kind = &gate.condition_type;
         found.note(
@@ -185,6 +181,37 @@ fn scheduling(spec: &PodSpec, node: &Node, found: &mut Findings) {
             "spec.automountServiceAccountToken",
             "there is no API server: no token is mounted",
         );
+    }
+}
+
+/// What only a scheduler could keep.
+fn unscheduled(spec: &PodSpec, found: &mut Findings) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    const ANYWAY: &str = "there is no scheduler: the pod runs here in any case";
+    let affinity = spec.affinity.as_ref();
+    let required = |pods: Option<&PodAffinity>| pods.is_some_and(|pods| !pods.required.is_empty());
+    let node = affinity.and_then(|a| a.node_affinity.as_ref());
+    for (kind, asked) in [
+        ("nodeAffinity", node.is_some_and(|node| node.required.is_some())),
+        ("podAffinity", required(affinity.and_then(|a| a.pod_affinity.as_ref()))),
+        ("podAntiAffinity", required(affinity.and_then(|a| a.pod_anti_affinity.as_ref()))),
+    ] {
+        if asked {
+            found.note(format!("spec.affinity.{kind}.{REQUIRED}"), ANYWAY);
+        }
+    }
+    for (index, constraint) in spec.topology_spread_constraints.iter().enumerate() {
+        if constraint.when_unsatisfiable == "DoNotSchedule" {
+            found.note(format!("spec.topologySpreadConstraints[{index}]"), ANYWAY);
+        }
+    }
+    let scheduler = &spec.scheduler_name;
+    if !["", "default-scheduler"].contains(&scheduler.as_str()) {
+        let reason = format!("there is no scheduler {scheduler}; the pod runs here all the same");
+        found.note("spec.schedulerName", reason);
+    }
+    if spec.workload_ref.is_some() {
+        found.note("spec.workloadRef", "there is no scheduler: no one waits for the pod's group");
     }
 }
 
