@@ -92,7 +92,13 @@ struct World {
 impl World {
     fn new(plan: Plan, minor: u32) -> Self {
         let pod = Lifecycle::new(plan, options(minor), Time::ZERO);
-        Self { pod, now: Time::ZERO, asked: Vec::new(), ends: Vec::new(), answer: ProbeResult::Success }
+        Self {
+            pod,
+            now: Time::ZERO,
+            asked: Vec::new(),
+            ends: Vec::new(),
+            answer: ProbeResult::Success,
+        }
     }
 
     fn feed(&mut self, input: Input) {
@@ -129,7 +135,8 @@ impl World {
             let Some(at) = next.filter(|&at| at <= end) else { break };
             self.now = at.max(self.now);
             let now = self.now;
-            for (_, instance) in self.ends.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+            for (_, instance) in self.ends.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>()
+            {
                 self.feed(exited(instance, 0));
             }
             self.feed(Input::Tick);
@@ -378,9 +385,10 @@ fn what_does_not_differ() {
         let mut world = World::new(plan.clone(), minor);
         world.answer = ProbeResult::Failure("no".into());
         world.run(8);
-        let probes = world.asked.iter().filter(|(_, o)| {
-            matches!(o, Output::RunProbe { probe: ProbeKind::Liveness, .. })
-        });
+        let probes = world
+            .asked
+            .iter()
+            .filter(|(_, o)| matches!(o, Output::RunProbe { probe: ProbeKind::Liveness, .. }));
         assert!(probes.count() >= 3, "1.{minor}");
         assert!(world.status("r").restart_count >= 1, "1.{minor}");
     }

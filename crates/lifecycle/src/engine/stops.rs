@@ -206,9 +206,7 @@ impl Stops {
         }
         let Some(next) = index.next_sidecar(run.container) else { return self.regular == 0 };
         let was_told = || self.newest.get(next.index()).is_some_and(Option::is_some);
-        self.regular == 0
-            && self.of(next).next().is_none()
-            && (!index.absent_hold || was_told())
+        self.regular == 0 && self.of(next).next().is_none() && (!index.absent_hold || was_told())
     }
 
     /// A run is down: those that waited for it may be able to go on.
