@@ -64,6 +64,8 @@ pub struct Lifecycle {
     stopping: Stops,
     deletion: Option<Duration>,
     eviction: Option<(Reason, String)>,
+    /// The grace period that goes before all others (kubelet: `gracePeriodOverride`).
+    override_grace: Option<Duration>,
     /// A sidecar counts as started that did not when the status was published before.
     sidecar_started: bool,
     /// Whether the pod had got past its init containers when it began to stop.
@@ -205,6 +207,7 @@ impl Lifecycle {
             stopping: Stops::default(),
             deletion: None,
             eviction: None,
+            override_grace: None,
             sidecar_started: false,
             was_initialized: false,
             gates: Vec::new(),

@@ -124,6 +124,8 @@ pub enum Input {
         reason: Reason,
         /// `status.message`.
         message: String,
+        /// The grace period of its containers, whatever the pod says; `None` takes the pod's own.
+        grace: Option<Duration>,
     },
     /// Someone set the condition of a readiness gate.
     GateSet {

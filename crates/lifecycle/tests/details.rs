@@ -105,6 +105,49 @@ fn without_grace_there_is_no_pre_stop() {
     assert_eq!((hooks(0), hooks(1)), (0, 1));
 }
 
+/// kubelet: `evictPod` overrides the grace period of the pod (`immediateEvictionGracePeriodSeconds`);
+/// a stop signal has 2 s at least.
+#[test]
+fn an_eviction_brings_its_own_grace_period() {
+    let stopped = |grace| {
+        let mut plan =
+            plan(RestartPolicy::Always, vec![Container::new("r", Kind::Regular, "image")]);
+        plan.termination_grace = Duration::from_secs(30);
+        let mut pod = Lifecycle::new(plan, Options::default(), Time::ZERO);
+        let mut stops = Vec::new();
+        for second in 0..10 {
+            let now = Time::from_secs(second);
+            if second == 5 {
+                let (reason, message) = ("Evicted".into(), "full".into());
+                pod.handle(now, Input::Evict { reason, message, grace });
+            }
+            pod.handle(now, Input::Tick);
+            while let Some(output) = pod.poll() {
+                let answer = match output {
+                    Output::MountVolumes => Input::VolumesMounted,
+                    Output::CreateSandbox { attempt } => {
+                        Input::SandboxCreated { attempt, ip: None }
+                    }
+                    Output::Pull { container } => {
+                        Input::Pulled { container, image_id: String::new() }
+                    }
+                    Output::Start { instance, .. } => Input::Started { instance },
+                    Output::Stop { instance, grace, .. } => {
+                        stops.push(grace.as_secs());
+                        exited(instance)
+                    }
+                    _ => continue,
+                };
+                pod.handle(now, answer);
+            }
+        }
+        assert_eq!((pod.status().phase, &*pod.status().reason), (Phase::Failed, "Evicted"));
+        stops
+    };
+    assert_eq!(stopped(Some(Duration::from_secs(1))), [2]);
+    assert_eq!(stopped(None), [30]);
+}
+
 /// kubelet: `GenerateContainersReadyCondition` says PodCompleted only if it knows every container.
 #[test]
 fn a_pod_with_unknown_containers_is_not_said_to_be_completed() {

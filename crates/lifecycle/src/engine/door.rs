@@ -94,7 +94,7 @@ impl Lifecycle {
                 self.plan_changed();
                 self.dirty = true;
             }
-            Input::Evict { reason, message } => self.evict(reason, message),
+            Input::Evict { reason, message, grace } => self.evict(reason, message, grace),
             Input::GateSet { gate, value } => {
                 self.gates.retain(|(name, _)| *name != gate);
                 self.gates.push((gate, value));
@@ -119,7 +119,7 @@ impl Lifecycle {
         if self.deadline().is_some_and(|at| at <= now) {
             let message = "Pod was active on the node longer than the specified deadline";
             self.event(false, "DeadlineExceeded", None, message.into());
-            self.evict(Cow::Borrowed("DeadlineExceeded"), message.into());
+            self.evict(Cow::Borrowed("DeadlineExceeded"), message.into(), None);
         }
         self.stop_timers();
         for (container, instance, probe) in self.probes.take_due(now) {
@@ -341,9 +341,10 @@ impl Lifecycle {
         }
     }
 
-    fn evict(&mut self, reason: Reason, message: String) {
+    fn evict(&mut self, reason: Reason, message: String, grace: Option<Duration>) {
         if self.eviction.is_none() && !self.decided.0.is_terminal() {
             self.eviction = Some((reason, message));
+            self.override_grace = grace;
             self.dirty = true;
         }
     }

@@ -78,7 +78,7 @@ impl Lifecycle {
         if kill.reason == KillReason::RestartAll {
             return 0;
         }
-        if let Some(grace) = self.deletion {
+        if let Some(grace) = self.override_grace.or(self.deletion) {
             return whole(grace);
         }
         let c = self.plan.container(kill.container);

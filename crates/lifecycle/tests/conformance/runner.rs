@@ -215,6 +215,7 @@ fn perform(world: &mut World, step: &Step, swept: Duration, mark: &mut Time) -> 
             world.tell(Input::Evict {
                 reason: Reason::Owned(reason.clone()),
                 message: "the node was low on a resource".into(),
+                grace: Some(Duration::from_secs(1)),
             });
             Ok(())
         }

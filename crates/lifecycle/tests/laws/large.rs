@@ -129,7 +129,9 @@ impl Chaos {
                 self.feed(Input::Delete { grace: Some(Duration::from_secs(5)) });
             }
             254 if which % 4 == 0 => {
-                self.feed(Input::Evict { reason: "Evicted".into(), message: "full".into() });
+                let grace = Some(Duration::from_secs(1));
+                let (reason, message) = ("Evicted".into(), "full".into());
+                self.feed(Input::Evict { reason, message, grace });
             }
             _ => {}
         }

@@ -18,6 +18,10 @@ use crate::probe::{self, Target};
 /// How often the kubelet's eviction manager looks at volumes.
 const EVICTION_PERIOD: Duration = Duration::from_secs(10);
 
+/// What an evicted pod's containers get, whatever the pod says (kubelet:
+/// `immediateEvictionGracePeriodSeconds`).
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+
 impl<R: Runtime + 'static> Driver<R> {
     pub(super) fn carry_out(&mut self, output: Output) {
         if matches!(
@@ -141,8 +145,8 @@ impl<R: Runtime + 'static> Driver<R> {
             loop {
                 tokio::time::sleep(EVICTION_PERIOD).await;
                 if let Some(message) = assets.over_limit() {
-                    let reason = "Evicted".into();
-                    let _ = answers.send(Input::Evict { reason, message });
+                    let (reason, grace) = ("Evicted".into(), Some(EVICTION_GRACE));
+                    let _ = answers.send(Input::Evict { reason, message, grace });
                 }
             }
         }));
