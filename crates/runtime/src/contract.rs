@@ -269,8 +269,22 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether it is read-only.
     pub read_only: bool,
+    /// What becomes of mounts below it, if it is read-only (`recursiveReadOnly`).
+    pub below: Below,
     /// `mountPropagation`.
     pub propagation: Propagation,
+}
+
+/// What becomes of mounts below a read-only one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Below {
+    /// They stay as they are.
+    #[default]
+    AsTheyAre,
+    /// They are read-only too, where the runtime can do it.
+    ReadOnlyIfPossible,
+    /// They are read-only too, or the container does not start.
+    ReadOnly,
 }
 
 /// What a [`Mount`] shows.

@@ -36,7 +36,7 @@ use holdfast_manifest::object::volume::EmptyDirSource;
 pub use pod_dir::remove_stale;
 
 use crate::config::{Objects, PodView, expand_sub_path};
-use crate::contract::{Mount, MountSource, PodTmpfs, Propagation};
+use crate::contract::{Below, Mount, MountSource, PodTmpfs, Propagation};
 use atomic::Payload;
 use ownership::FsGroup;
 use payload::Collector;
@@ -375,6 +375,11 @@ impl PodVolumes {
             source,
             target: Path::new("/").join(&mount.mount_path),
             read_only: mount.read_only || volume.read_only,
+            below: match mount.recursive_read_only.as_deref() {
+                Some("Enabled") => Below::ReadOnly,
+                Some("IfPossible") => Below::ReadOnlyIfPossible,
+                _ => Below::AsTheyAre,
+            },
             propagation,
         })
     }

@@ -19,7 +19,9 @@ use super::objects::Objects;
 use super::resources::limits;
 use super::signal::{SIGTERM, signal_number};
 use super::user::{self, UserError};
-use crate::contract::{ContainerConfig, Mount, MountSource, Propagation, RootFs, StartError};
+use crate::contract::{
+    Below, ContainerConfig, Mount, MountSource, Propagation, RootFs, StartError,
+};
 use crate::image::{Image, ImageConfig};
 use crate::volume::{MountError, PodVolumes};
 
@@ -275,6 +277,7 @@ fn etc_mounts(
                 source: MountSource::Bind(path),
                 target: target.into(),
                 read_only,
+                below: Below::default(),
                 propagation: Propagation::Private,
             })
         })
@@ -322,6 +325,7 @@ fn image_volumes(
             source: MountSource::Bind(path),
             target,
             read_only: false,
+            below: Below::default(),
             propagation: Propagation::Private,
         });
     }

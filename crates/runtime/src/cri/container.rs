@@ -17,7 +17,9 @@ use super::client::{CallError, REQUEST};
 use super::container_config::{self, Surroundings};
 use super::logs::LogReader;
 use super::{CriRuntime, labels};
-use crate::contract::{ContainerConfig, ExecOutcome, Mount, MountSource, Propagation, StartError};
+use crate::contract::{
+    Below, ContainerConfig, ExecOutcome, Mount, MountSource, Propagation, StartError,
+};
 use crate::process::termination::{self, Termination};
 
 /// kubelet: `maxReadLength` of exec probes.
@@ -38,6 +40,16 @@ impl CriRuntime {
         let number = config.instance.0;
         let known = inner.state.borrow().newest_sandbox(&config.pod);
         let sandbox = known.ok_or_else(|| failed(StartStage::Create, "the pod has no sandbox"))?;
+        // kubelet: `resolveRecursiveReadOnly`.
+        let strict = |mount: &&Mount| mount.read_only && mount.below == Below::ReadOnly;
+        if let Some(mount) = config.mounts.iter().find(strict).filter(|_| !inner.read_only_below) {
+            let message = format!(
+                "volume mount {} requested recursive read-only mode, but it is not supported by the \
+                 runtime",
+                mount.target.display()
+            );
+            return Err(failed(StartStage::Create, message));
+        }
         let mut mounts = inner.files.mounts(&config)?;
         let termination = match self.termination(&config, &mut mounts) {
             Ok(termination) => termination,
@@ -58,6 +70,7 @@ impl CriRuntime {
             log: &log,
             seccomp: &inner.seccomp,
             own_files: logs.parent().unwrap_or(logs),
+            read_only_below: inner.read_only_below,
         };
         let request = api::CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
@@ -126,6 +139,7 @@ impl CriRuntime {
                 source: MountSource::Bind(path.clone()),
                 target: target.into(),
                 read_only: false,
+                below: Below::default(),
                 propagation: Propagation::Private,
             };
             mounts.push((path.display().to_string(), mount));

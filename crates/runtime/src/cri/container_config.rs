@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::api;
 use super::security;
-use crate::contract::{ContainerConfig, Limits, Mount, Propagation, RootFs};
+use crate::contract::{Below, ContainerConfig, Limits, Mount, Propagation, RootFs};
 
 /// What a container is made of beside its own configuration.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) seccomp: &'a Path,
     /// The directories whose files are the pod's own, to be labelled for it where SELinux rules.
     pub(super) own_files: &'a Path,
+    /// Whether the runtime can make mounts below a read-only one read-only.
+    pub(super) read_only_below: bool,
 }
 
 /// What the runtime is asked for (kubelet: `generateContainerConfig`). `mounts` has the configuration's
@@ -45,7 +47,9 @@ pub(super) fn translate(
             Propagation::Bidirectional => api::MountPropagation::Bidirectional,
         }
         .into(),
-        recursive_read_only: false,
+        recursive_read_only: mount.read_only
+            && mount.below != Below::AsTheyAre
+            && around.read_only_below,
     };
     api::ContainerConfig {
         metadata: Some(api::ContainerMetadata {

@@ -85,6 +85,8 @@ struct Inner {
     cgroup_parent: String,
     /// Where seccomp profiles are.
     seccomp: PathBuf,
+    /// Whether it can make mounts below a read-only one read-only, by its default handler.
+    read_only_below: bool,
     /// Images that stand for others (`--image`).
     renames: Vec<(ImageName, String)>,
     /// The user's credentials.

@@ -176,6 +176,7 @@ impl CriRuntime {
             events,
             cgroup_parent: cgroup_parent(&client, &greeted.info).await,
             seccomp: sandbox::seccomp_profiles(&options.state_dir),
+            read_only_below: greeted.read_only_below,
             renames: options.renames,
             keyring,
             room: Arc::new(Semaphore::new(attend::ROOM)),
@@ -203,6 +204,7 @@ struct Greeted {
     name: String,
     notes: Vec<String>,
     info: std::collections::HashMap<String, String>,
+    read_only_below: bool,
 }
 
 async fn greet(client: &Client, endpoint: &Endpoint) -> Result<Greeted, Error> {
@@ -233,7 +235,12 @@ async fn greet(client: &Client, endpoint: &Endpoint) -> Result<Greeted, Error> {
             _ => {}
         }
     }
-    Ok(Greeted { name: version.runtime_name, notes, info: status.info })
+    let supports = |handler: &api::RuntimeHandler| {
+        handler.name.is_empty()
+            && handler.features.as_ref().is_some_and(|can| can.recursive_read_only_mounts)
+    };
+    let read_only_below = status.runtime_handlers.iter().any(supports);
+    Ok(Greeted { name: version.runtime_name, notes, info: status.info, read_only_below })
 }
 
 /// A runtime whose cgroups are systemd's needs a slice to put sandboxes in; others have a place of their

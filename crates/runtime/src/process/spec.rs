@@ -22,6 +22,7 @@ pub(super) fn translate(
             source: Source::Host(file.to_owned()),
             target: PathBuf::from(&config.termination_message_path),
             read_only: false,
+            read_only_below: false,
             propagation: Propagation::Private,
         });
     }
@@ -82,6 +83,7 @@ fn mount(mount: &contract::Mount) -> MountSpec {
         source,
         target: mount.target.clone(),
         read_only: mount.read_only,
+        read_only_below: mount.below != contract::Below::AsTheyAre,
         propagation: match mount.propagation {
             contract::Propagation::Private => Propagation::Private,
             contract::Propagation::HostToContainer => Propagation::FromHost,

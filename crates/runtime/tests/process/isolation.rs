@@ -6,7 +6,7 @@ use std::time::Duration;
 use holdfast_lifecycle::StartStage;
 use holdfast_lifecycle::status::InstanceId;
 use holdfast_runtime::contract::{
-    ContainerConfig, ExecOutcome, Mount, MountSource, Propagation, RootFs, Runtime,
+    Below, ContainerConfig, ExecOutcome, Mount, MountSource, Propagation, RootFs, Runtime,
 };
 use holdfast_runtime::process::{Isolation, Mode, Network};
 
@@ -105,6 +105,7 @@ fn bind(source: &Path, target: &str) -> Mount {
         source: MountSource::Bind(source.to_owned()),
         target: target.into(),
         read_only: false,
+        below: Below::default(),
         propagation: Propagation::Private,
     }
 }

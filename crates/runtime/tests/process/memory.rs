@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use holdfast_lifecycle::StartStage;
 use holdfast_lifecycle::status::InstanceId;
 use holdfast_runtime::contract::{
-    ContainerConfig, Mount, MountSource, PodTmpfs, PodUid, Propagation, Runtime, User,
+    Below, ContainerConfig, Mount, MountSource, PodTmpfs, PodUid, Propagation, Runtime, User,
 };
 
 use crate::harness::{pod, sandbox, sh, with_pod};
@@ -33,6 +33,7 @@ fn at(tmpfs: PodTmpfs, target: &str) -> Mount {
         source: MountSource::PodTmpfs(tmpfs),
         target: PathBuf::from(target),
         read_only: false,
+        below: Below::default(),
         propagation: Propagation::Private,
     }
 }

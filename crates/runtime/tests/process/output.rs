@@ -1,6 +1,6 @@
 //! Output and termination messages.
 
-use holdfast_runtime::contract::{Mount, MountSource, Propagation};
+use holdfast_runtime::contract::{Below, Mount, MountSource, Propagation};
 
 use crate::harness::{sh, with_pod};
 
@@ -87,6 +87,7 @@ fn a_custom_path_in_a_volume_works() {
             source: MountSource::Bind(volume),
             target: "/data".into(),
             read_only: false,
+            below: Below::default(),
             propagation: Propagation::Private,
         }];
         config.termination_message_path = "/data/log".to_owned();

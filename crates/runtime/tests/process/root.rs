@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use holdfast_lifecycle::StartStage;
 use holdfast_lifecycle::status::InstanceId;
 use holdfast_runtime::contract::{
-    ContainerConfig, Mount, MountSource, Propagation, RootFs, Runtime,
+    Below, ContainerConfig, Mount, MountSource, Propagation, RootFs, Runtime,
 };
 
 use crate::harness::{World, sh, with_pod};
@@ -22,7 +22,8 @@ crate::tests! {
         mount_points_are_made_also_through_links,
         a_mount_point_cannot_lead_out_of_the_root,
         a_bind_keeps_its_inode,
-        read_only_mounts_and_their_submounts,
+        read_only_mounts_and_their_directories,
+        what_is_mounted_below_a_read_only_mount,
         a_missing_source_is_a_run_error,
         shared_memory_is_the_pods,
         mounts_are_passed_on_as_asked_for,
@@ -35,6 +36,7 @@ fn mount(source: impl Into<PathBuf>, target: &str) -> Mount {
         source: MountSource::Bind(source.into()),
         target: target.into(),
         read_only: false,
+        below: Below::default(),
         propagation: Propagation::Private,
     }
 }
@@ -246,7 +248,7 @@ fn a_bind_keeps_its_inode() {
     });
 }
 
-fn read_only_mounts_and_their_submounts() {
+fn read_only_mounts_and_their_directories() {
     with_pod(async |world| {
         let volume = dir(world, "volume");
         fs::create_dir(volume.join("sub")).unwrap();
@@ -256,6 +258,26 @@ fn read_only_mounts_and_their_submounts() {
             vec![Mount { read_only: true, ..mount(&volume, "/v") }, mount(&volume, "/w")];
         assert_eq!(world.run(config).await.stdout, "ro\nro\nrw\n");
     });
+}
+
+/// `readOnly` is about the mount itself, `recursiveReadOnly` about all that is below it.
+fn what_is_mounted_below_a_read_only_mount() {
+    use nix::mount::{MsFlags, mount as sys_mount, umount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    sys_mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
+    let place = crate::harness::state_dir();
+    fs::create_dir_all(place.join("sub")).unwrap();
+    sys_mount(Some("tmpfs"), &place.join("sub"), Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    with_pod(async |world| {
+        let text = "for f in /a/f /a/sub/f /b/f /b/sub/f; do touch $f 2>&- && echo $f; done";
+        let mut config = sh(1, text);
+        let read_only = |target| Mount { read_only: true, ..mount(&place, target) };
+        config.mounts = vec![read_only("/a"), Mount { below: Below::ReadOnly, ..read_only("/b") }];
+        assert_eq!(world.run(config).await.stdout, "/a/sub/f\n");
+    });
+    umount(&place.join("sub")).unwrap();
+    fs::remove_dir_all(&place).unwrap();
 }
 
 fn a_missing_source_is_a_run_error() {

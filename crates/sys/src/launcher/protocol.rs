@@ -230,6 +230,8 @@ pub struct MountSpec {
     pub target: PathBuf,
     /// Whether it is read-only.
     pub read_only: bool,
+    /// Whether what is mounted below it is read-only too.
+    pub read_only_below: bool,
     /// How mounts made later pass through it.
     pub propagation: Propagation,
 }

@@ -297,8 +297,12 @@ fn bind(root: BorrowedFd<'_>, spec: &MountSpec, tree: &OwnedFd) -> io::Result<()
         Propagation::Both => libc::MS_SHARED,
     };
     let directory = paths::is_directory(tree.as_fd())?;
-    let set = if spec.read_only { attr::RDONLY } else { 0 };
-    mount::set_attr(tree.as_fd(), Change { set, propagation, recursive: true })?;
+    mount::set_attr(tree.as_fd(), Change { set: 0, propagation, recursive: true })?;
+    if spec.read_only {
+        let recursive = spec.read_only_below;
+        let change = Change { set: attr::RDONLY, recursive, ..Change::default() };
+        mount::set_attr(tree.as_fd(), change)?;
+    }
     let target = paths::open_or_create(root, &spec.target, directory)?;
     if paths::is_directory(target.as_fd())? != directory {
         let what = if directory { "directory onto a file" } else { "file onto a directory" };
