@@ -60,10 +60,13 @@ fn example(name: &str) -> Run {
     run(&example_file(name))
 }
 
-/// A manifest as its authors published it, kept beside the repository.
+/// A manifest as its authors published it: in `$HOLDFAST_CORPUS`, or kept beside the repository.
 fn published(begin: &str) -> Option<Run> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    let named = std::env::var_os("HOLDFAST_CORPUS").map(PathBuf::from);
+    let folder = named.clone().unwrap_or_else(beside);
     let Ok(files) = std::fs::read_dir(&folder) else {
+        assert_eq!(named, None, "HOLDFAST_CORPUS is not a directory");
         skip(&format!("there is no corpus of manifests at {}", folder.display()));
         return None;
     };

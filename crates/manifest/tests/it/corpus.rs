@@ -1,6 +1,8 @@
-//! Real manifests of public projects, kept beside the repository.
+//! Real manifests of public projects: in `$HOLDFAST_CORPUS`, or kept beside the repository. They are not
+//! ours to hand on, so a clone does without, and says so.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use holdfast_manifest::diagnostic::Severity;
 use holdfast_manifest::{Options, Source, load};
@@ -16,14 +18,14 @@ const REFUSED: &[(&str, &str)] = &[
 
 #[test]
 fn every_manifest_of_the_corpus_loads() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    let named = std::env::var_os("HOLDFAST_CORPUS").map(PathBuf::from);
+    let folder = named.clone().unwrap_or_else(beside);
     let Ok(files) = std::fs::read_dir(&folder) else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "the corpus of manifests must be at {} in CI",
-            folder.display()
-        );
-        eprintln!("SKIPPED: there is no corpus of manifests at {}", folder.display());
+        assert_eq!(named, None, "HOLDFAST_CORPUS is not a directory");
+        // Past the test harness, which keeps what a test that passes says.
+        let said = format!("skipped: there is no corpus of manifests at {}", folder.display());
+        writeln!(std::io::stderr(), "{said}").unwrap();
         return;
     };
     let (mut count, mut objects, mut wrong) = (0, 0, Vec::new());
