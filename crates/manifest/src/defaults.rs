@@ -187,7 +187,8 @@ fn template(template: &mut PodTemplateSpec) {
 /// A Pod with a negative grace period is stored with one second; a template keeps what it has
 /// (`Convert_v1_Pod_To_core_Pod`).
 fn least_grace(spec: &mut PodSpec) {
-    if let Some(grace) = spec.termination_grace_period_seconds.as_mut().filter(|grace| **grace < 0) {
+    if let Some(grace) = spec.termination_grace_period_seconds.as_mut().filter(|grace| **grace < 0)
+    {
         *grace = 1;
     }
 }

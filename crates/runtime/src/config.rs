@@ -35,5 +35,5 @@ pub use node::{Allocatable, Node};
 pub use objects::{NotFound, Objects};
 pub(crate) use resources::{pod_cpu_request, pod_total};
 pub use signal::{SIGTERM, signal_number};
-pub use unsupported::{Finding, RunBy, notices, unsupported};
+pub use unsupported::{Finding, RunBy, notices, unsupported, unsupported_workload};
 pub use user::UserError;

@@ -1,11 +1,11 @@
 //! What a Pod asks for and Holdfast does not do: said before anything starts.
 
-use holdfast_manifest::object::Pod;
 use holdfast_manifest::object::container::{
     Container, ResourceRequirements, SecurityContext, SecurityProfile,
 };
 use holdfast_manifest::object::pod::{PodSecurityContext, PodSpec};
 use holdfast_manifest::object::scheduling::PodAffinity;
+use holdfast_manifest::object::{JobSpec, Object, Pod};
 
 use super::capability;
 use super::node::Node;
@@ -64,6 +64,31 @@ pub fn unsupported(pod: &Pod, by: RunBy) -> Vec<Finding> {
 pub fn notices(pod: &Pod, node: &Node, by: RunBy) -> Vec<Finding> {
     look(pod, Some(node), by).noted
 }
+
+/// What a workload asks for beside its pods, and is refused: fields and reasons.
+pub fn unsupported_workload(object: &Object) -> Vec<Finding> {
+    let mut found = Findings { by: RunBy::Process, refused: Vec::new(), noted: Vec::new() };
+    let managed = |path: &str, spec: &JobSpec, found: &mut Findings| {
+        if let Some(other) = spec.managed_by.as_ref().filter(|by| *by != JOB_CONTROLLER) {
+            let reason = format!("{other:?} does not run here, only {JOB_CONTROLLER}");
+            found.refuse(format!("{path}managedBy"), reason);
+        }
+    };
+    match object {
+        Object::Deployment(o) if o.spec.paused => {
+            found.refuse("spec.paused", "a paused Deployment makes no pods: nothing would run");
+        }
+        Object::Job(o) => managed("spec.", &o.spec, &mut found),
+        Object::CronJob(o) => {
+            managed("spec.jobTemplate.spec.", &o.spec.job_template.spec, &mut found);
+        }
+        _ => {}
+    }
+    found.refused
+}
+
+/// The manager of Jobs that is imitated (`JobControllerName`).
+const JOB_CONTROLLER: &str = "kubernetes.io/job-controller";
 
 fn look(pod: &Pod, node: Option<&Node>, by: RunBy) -> Findings {
     let mut found = Findings { by, refused: Vec::new(), noted: Vec::new() };
@@ -269,6 +294,14 @@ fn container(path: &str, container: &Container, found: &mut Findings) {
             format!("{path}.volumeDevices"),
             "raw block volumes are not supported; use hostPath of type BlockDevice",
         );
+    }
+    for (index, port) in container.ports.iter().enumerate() {
+        if port.host_port != 0 && port.protocol == "SCTP" && found.by == RunBy::Process {
+            found.refuse(
+                format!("{path}.ports[{index}].protocol"),
+                "a hostPort of SCTP is not supported, only TCP and UDP",
+            );
+        }
     }
     for (index, variable) in container.env.iter().enumerate() {
         if variable.value_from.as_ref().is_some_and(|from| from.file_key_ref.is_some()) {

@@ -4,6 +4,7 @@
 
 mod command;
 mod environment;
+mod fields;
 mod files;
 mod identity;
 mod refusals;

@@ -1,6 +1,7 @@
 //! Nothing is ignored in silence.
 
-use holdfast_runtime::config::{Finding, RunBy, notices, unsupported};
+use holdfast_manifest::object::{CronJob, Deployment, Job, Object};
+use holdfast_runtime::config::{Finding, RunBy, notices, unsupported, unsupported_workload};
 use serde_json::{Value, json};
 
 use super::{Bench, pod};
@@ -155,4 +156,22 @@ fn what_a_cluster_would_do_is_noted() {
     let here = Bench::new().node.name;
     let spec = json!({"nodeName": here, "automountServiceAccountToken": false});
     assert_eq!(notices(&pod(json!({}), spec), &Bench::new().node, RunBy::Process), []);
+}
+
+#[test]
+fn what_workloads_ask_for_in_vain() {
+    let job =
+        |manager: &str| serde_json::from_value::<Job>(json!({"spec": {"managedBy": manager}}));
+    let of = |object: Object| paths(unsupported_workload(&object));
+    assert_eq!(of(Object::Job(job("kueue.x-k8s.io/multikueue").unwrap())), ["spec.managedBy"]);
+    assert!(of(Object::Job(job("kubernetes.io/job-controller").unwrap())).is_empty());
+    let cron: CronJob = serde_json::from_value(
+        json!({"spec": {"jobTemplate": {"spec": {"managedBy": "example.com/other"}}}}),
+    )
+    .unwrap();
+    assert_eq!(of(Object::CronJob(cron)), ["spec.jobTemplate.spec.managedBy"]);
+    let web =
+        |paused: bool| serde_json::from_value::<Deployment>(json!({"spec": {"paused": paused}}));
+    assert_eq!(of(Object::Deployment(web(true).unwrap())), ["spec.paused"]);
+    assert!(of(Object::Deployment(web(false).unwrap())).is_empty());
 }

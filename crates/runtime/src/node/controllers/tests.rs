@@ -139,6 +139,19 @@ fn a_schedule_keeps_no_more_than_its_history() {
     }
 }
 
+/// `kubectl create job --from=cronjob/…` does not ask whether the CronJob is suspended; its schedule does.
+#[test]
+fn a_suspended_cron_job_runs_only_without_its_schedule() {
+    let manifest = CRON_JOB.replace("  schedule:", "  suspend: true\n  schedule:");
+    for (schedule, jobs) in [(false, 1), (true, 0)] {
+        let mut world = World::new(&manifest, schedule);
+        world.settle(Phase::Succeeded);
+        world.pass(Duration::from_secs(3600), Phase::Succeeded);
+        let made = world.told.iter().filter(|t| t.0 == ChangeKind::Added).count();
+        assert_eq!((made, world.controllers.are_done()), (jobs, !schedule));
+    }
+}
+
 #[test]
 fn a_job_that_failed_counts_when_it_is_gone() {
     let job = "
