@@ -2,4 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod assume;
+pub mod bounds;
+pub mod span;
+pub mod subject;
 pub mod timeline;
+pub mod world;

@@ -115,7 +115,7 @@ pub enum Step {
     Running,
     /// It counts as started.
     Started,
-    /// It counts as ready.
+    /// It counts as ready; without a container, the pod is Ready.
     Ready,
     /// It no longer counts as ready.
     Unready,

@@ -36,7 +36,7 @@
 //! | [`plan`], [`options`] | what the engine is told of a pod, and which Kubernetes it imitates |
 //! | [`event`], [`fault`] | inputs and outputs, and what drivers break on purpose |
 //! | [`engine`] | the pod worker |
-//! | [`order`] | what the start of a container waits for |
+//! | [`order`], [`progress`] | what the start of a container waits for, and what became of it |
 //! | [`actions`], [`restart`], [`backoff`], [`probe`] | the decisions, as pure functions |
 //! | [`job`], [`cron`] | the controllers of Jobs and CronJobs, in the same manner |
 //! | [`status`], [`statuses`], [`phase`], [`conditions`], [`columns`] | what others see of it |
@@ -58,6 +58,7 @@ pub mod order;
 pub mod phase;
 pub mod plan;
 pub mod probe;
+pub mod progress;
 pub mod restart;
 mod scope;
 mod set;

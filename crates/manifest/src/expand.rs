@@ -116,6 +116,28 @@ impl<'r> Maker<'r> {
     }
 }
 
+/// The pods that an object would make, for checks before anything starts: the path of the pod's
+/// fields in the object, and a pod.
+pub fn pod_of(object: &Object) -> Option<(&'static str, Pod)> {
+    let of = |template: &crate::object::PodTemplateSpec| Pod {
+        metadata: template.metadata.clone(),
+        spec: template.spec.clone(),
+        ..Pod::default()
+    };
+    Some(match object {
+        Object::Pod(pod) => ("", pod.clone()),
+        Object::Job(o) => ("spec.template.", of(&o.spec.template)),
+        Object::CronJob(o) => {
+            ("spec.jobTemplate.spec.template.", of(&o.spec.job_template.spec.template))
+        }
+        Object::Deployment(o) => ("spec.template.", of(&o.spec.template)),
+        Object::StatefulSet(o) => ("spec.template.", of(&o.spec.template)),
+        Object::DaemonSet(o) => ("spec.template.", of(&o.spec.template)),
+        Object::ReplicaSet(o) => ("spec.template.", of(&o.spec.template)),
+        Object::ConfigMap(_) | Object::Secret(_) | Object::Service(_) => return None,
+    })
+}
+
 /// The reference that a controller puts on what it makes (`NewControllerRef`).
 fn owner(api_version: &str, kind: &str, meta: &ObjectMeta) -> OwnerReference {
     OwnerReference {

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use holdfast_lifecycle::columns::{self, Meta};
 use holdfast_lifecycle::fault::FaultKind;
-use holdfast_lifecycle::status::InstanceId;
+use holdfast_lifecycle::progress::{Progress, progress};
+use holdfast_lifecycle::status::{ConditionKind, InstanceId};
 use holdfast_lifecycle::{
     ContainerId, HookKind, Input, Lifecycle, Options, Phase, Plan, PodStatus,
 };
@@ -316,25 +317,16 @@ impl<R: Runtime + 'static> Driver<R> {
 
     /// Marks what changed in `started` and `ready` since the last published status.
     fn mark_conditions(&self, new: &PodStatus) {
-        // The lists keep their order.
-        let lists = [(&new.init, &self.shown.init), (&new.regular, &self.shown.regular)];
-        for (new, old) in lists {
-            for (at, s) in new.iter().enumerate() {
-                let same = old.get(at).filter(|o| o.instance == s.instance);
-                let (started, ready) = (s.started == Some(true), s.ready && s.state.is_running());
-                let was_started = same.is_some_and(|o| o.started == Some(true));
-                let was_ready = same.is_some_and(|o| o.ready);
-                let mark = |step| self.mark(self.plan.find(&s.name), s.restart_count, step);
-                if started && !was_started {
-                    mark(MarkStep::BecameStarted);
-                }
-                if ready && !was_ready {
-                    mark(MarkStep::BecameReady);
-                }
-                if was_ready && !ready && s.state.is_running() {
-                    mark(MarkStep::Unready);
-                }
-            }
+        for (status, change) in progress(&self.shown, new) {
+            let step = match change {
+                Progress::Started => MarkStep::BecameStarted,
+                Progress::Ready => MarkStep::BecameReady,
+                Progress::Unready => MarkStep::Unready,
+            };
+            self.mark(self.plan.find(&status.name), status.restart_count, step);
+        }
+        if new.is_true(&ConditionKind::Ready) && !self.shown.is_true(&ConditionKind::Ready) {
+            self.mark(None, 0, MarkStep::BecameReady);
         }
         if new.phase != self.shown.phase && new.phase != Phase::Pending {
             self.mark(None, 0, MarkStep::Phase(new.phase));

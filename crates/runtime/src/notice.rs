@@ -157,7 +157,7 @@ pub enum MarkStep {
     Phase(Phase),
     /// The container counts as started.
     BecameStarted,
-    /// The container counts as ready.
+    /// The container counts as ready, or the pod is Ready.
     BecameReady,
     /// The container no longer counts as ready.
     Unready,
