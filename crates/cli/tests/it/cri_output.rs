@@ -16,6 +16,7 @@ crate::tests! {
     a_long_log_is_begun_anew,
     an_exec_probe_that_never_returns,
     probes_go_to_the_pods_address,
+    a_grpc_probe_goes_to_the_pods_address,
     a_terminal,
 }
 
@@ -144,6 +145,30 @@ fn probes_go_to_the_pods_address() {
     assert!(said.ends_with(&words), "{said}");
     let said = live.err("Unhealthy: Readiness probe failed: timeout: failed to connect service");
     assert!(said.contains(&format!("\"{address}:5999\"")), "{said}");
+    live.signal(Signal::SIGTERM);
+    live.done().code(130);
+}
+
+/// A server in the pod says that it is healthy, then that it is not, then that it is again.
+fn a_grpc_probe_goes_to_the_pods_address() {
+    containerd::share().unwrap();
+    let me = std::env::current_exe().unwrap();
+    let mut app = c("app", "");
+    app["command"] = json!(["/me", crate::ACTOR, "main", "app", "/log"]);
+    app["args"] = json!(["grpc=5999", "readiness=ok,bad@4000,ok@8000", "term=0@0"]);
+    app["readinessProbe"] = json!({
+        "grpc": { "port": 5999, "service": "readiness" }, "periodSeconds": 1, "failureThreshold": 1,
+    });
+    app["volumeMounts"].as_array_mut().unwrap().push(json!({ "name": "me", "mountPath": "/me" }));
+    let mut web = pod("web", "Always", vec![], vec![app]);
+    let me = json!({ "name": "me", "hostPath": { "path": me, "type": "File" } });
+    web["spec"]["volumes"].as_array_mut().unwrap().push(me);
+    let live = Run::of(&[web]).start();
+    live.row("1/1 Running");
+    let said = live.err("Unhealthy: Readiness probe failed:");
+    assert!(said.ends_with("service unhealthy (responded with \"NOT_SERVING\")"), "{said}");
+    live.row("0/1 Running");
+    live.row("1/1 Running");
     live.signal(Signal::SIGTERM);
     live.done().code(130);
 }

@@ -6,9 +6,10 @@ use super::api;
 use crate::contract::{Confinement, ContainerConfig, Profile};
 
 /// What may not be seen of `/proc` and `/sys` (kubelet: `defaultMaskedPaths`).
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/asound",
     "/proc/acpi",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
@@ -30,9 +31,7 @@ pub(super) fn context(
     seccomp: &Path,
 ) -> api::LinuxContainerSecurityContext {
     let confinement = &config.confinement;
-    let (masked, read_only): (&[&str], &[&str]) =
-        if confinement.unmasked_proc { (&[], &[]) } else { (&MASKED, &READ_ONLY) };
-    let owned = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
+    let (masked_paths, readonly_paths) = hidden(confinement.unmasked_proc);
     let (add, drop) = config.changed_capabilities.clone();
     api::LinuxContainerSecurityContext {
         capabilities: Some(api::Capability { add_capabilities: add, drop_capabilities: drop }),
@@ -46,14 +45,31 @@ pub(super) fn context(
         supplemental_groups: config.user.groups.iter().map(|&gid| gid.into()).collect(),
         apparmor_profile: confinement.app_armor.as_ref().map(old_name).unwrap_or_default(),
         no_new_privs: config.no_new_privileges,
-        masked_paths: owned(masked),
-        readonly_paths: owned(read_only),
+        masked_paths,
+        readonly_paths,
         seccomp: Some(profile(&confinement.seccomp, |name| {
             seccomp.join(name).display().to_string()
         })),
         apparmor: confinement.app_armor.as_ref().map(|p| profile(p, str::to_owned)),
         supplemental_groups_policy: groups_policy(confinement).into(),
     }
+}
+
+/// What may not be seen, and what may not be written: [`MASKED`], and how hot each processor is, where it
+/// tells (kubelet, from 1.34 on: `defaultMaskedPaths`), and [`READ_ONLY`].
+fn hidden(unmasked: bool) -> (Vec<String>, Vec<String>) {
+    if unmasked {
+        return Default::default();
+    }
+    let processors = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let mut hot: Vec<_> = processors
+        .map(|entry| entry.path().join("thermal_throttle"))
+        .filter(|path| path.is_dir())
+        .map(|path| path.display().to_string())
+        .collect();
+    hot.sort();
+    let masked = MASKED.map(str::to_owned).into_iter().chain(hot).collect();
+    (masked, READ_ONLY.map(str::to_owned).into())
 }
 
 pub(super) fn id(id: Option<u32>) -> Option<api::Int64Value> {
@@ -92,5 +108,18 @@ fn old_name(profile: &Profile) -> String {
         Profile::RuntimeDefault => "runtime/default".to_owned(),
         Profile::Unconfined => "unconfined".to_owned(),
         Profile::Localhost(name) => format!("localhost/{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_is_masked_unless_it_is_not_to_be() {
+        let (masked, read_only) = hidden(false);
+        assert!(masked.iter().any(|path| path == "/proc/interrupts"), "{masked:?}");
+        assert!(read_only.iter().any(|path| path == "/proc/sys"), "{read_only:?}");
+        assert_eq!(hidden(true), Default::default());
     }
 }
