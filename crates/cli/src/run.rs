@@ -190,6 +190,7 @@ fn load(args: &RunArgs, by: RunBy) -> anyhow::Result<Option<Loaded>> {
     if !loaded.objects.iter().any(|o| pod_of(o).is_some()) {
         bail!("there is nothing to run: the manifests hold no Pod, Job, CronJob or other workload");
     }
+    check_condition(args.until, &loaded)?;
     check_faults(&args.faults, &loaded)?;
     if let Some(path) = &args.timeline {
         Timeline::check(path)
@@ -212,7 +213,21 @@ fn refused(object: &Object, by: RunBy) -> Vec<(String, String)> {
         Some(rest) => format!("{prefix}spec.{rest}"),
         None => format!("{prefix}{path}"),
     };
-    config::unsupported(&pod, by).into_iter().map(|f| (place(&f.path), f.reason)).collect()
+    let own = config::unsupported_workload(object).into_iter().map(|f| (f.path, f.reason));
+    let of_pods = config::unsupported(&pod, by).into_iter().map(|f| (place(&f.path), f.reason));
+    own.chain(of_pods).collect()
+}
+
+/// What holds from the start, since there is nothing that it could hold for, is not what was meant.
+fn check_condition(until: Option<args::Until>, loaded: &Loaded) -> anyhow::Result<()> {
+    let ends = |o: &Object| matches!(o, Object::Pod(_) | Object::Job(_) | Object::CronJob(_));
+    if until == Some(args::Until::Complete) && !loaded.objects.iter().any(ends) {
+        bail!(
+            "--for condition=Complete: the manifests hold no Pod, Job or CronJob, and nothing else \
+             ever completes; --for condition=Ready waits until all pods are Ready"
+        );
+    }
+    Ok(())
 }
 
 /// A fault that names a container which no pod has would never strike, and nobody would notice.

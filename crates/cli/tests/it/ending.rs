@@ -32,6 +32,7 @@ crate::tests! {
     a_restarted_runtime_goes_on,
     a_restart_starts_nothing_twice,
     a_fault_that_strikes_nothing_says_so,
+    for_complete_needs_something_that_ends,
 }
 
 fn apps_wait_for_the_post_start_hook_of_the_one_before() {
@@ -223,6 +224,20 @@ fn for_complete() {
     let done = Run::of(&[short, work, web]).args("--for condition=Complete").done().code(0);
     let count = |word: &str| done.log().iter().filter(|l| *l == word).count();
     assert_eq!((count("short"), count("work"), count("web down")), (1, 2, 1), "{done:#?}");
+}
+
+/// It would hold before anything has run.
+fn for_complete_needs_something_that_ends() {
+    let spec = pod("web", "Always", vec![], vec![server("a")])["spec"].clone();
+    let web = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": {
+            "selector": { "matchLabels": { "a": "b" } },
+            "template": { "metadata": { "labels": { "a": "b" } }, "spec": spec },
+        },
+    });
+    let done = Run::of(&[web]).args("--for condition=Complete").done().code(2);
+    assert!(done.said("nothing else ever completes"), "{done:#?}");
 }
 
 fn a_failed_pod_is_exit_code_one() {
