@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use holdfast_lifecycle::StartStage;
 use holdfast_lifecycle::status::InstanceId;
-use holdfast_runtime::contract::{ExecOutcome, Runtime, RuntimeEvent};
+use holdfast_runtime::contract::{
+    Below, ExecOutcome, Mount, MountSource, Propagation, Runtime, RuntimeEvent,
+};
 use holdfast_runtime::cri::api::{self, ContainerState};
 
 use crate::bench::{self, Bench, container, pod};
-use crate::fake::{Answer, DEADLINE_EXCEEDED, UNKNOWN};
+use crate::fake::{Answer, DEADLINE_EXCEEDED, Fake, UNKNOWN};
 
 const T: &str = "2026-11-20T10:00:00.000000001Z";
 
@@ -46,6 +48,45 @@ fn without_events_there_are_lists_while_something_runs() {
         assert_eq!(bench.fake.count("ListContainers"), before, "nothing is expected any more");
         bench.runtime.shutdown().await;
     });
+}
+
+/// kubelet: `resolveRecursiveReadOnly`.
+#[test]
+fn what_is_mounted_below_is_read_only_if_the_runtime_can_do_it() {
+    for able in [true, false] {
+        let prepare = |fake: &Fake| fake.table(|table| table.read_only_below = able);
+        bench::with_prepared(prepare, async |bench: Bench| {
+            bench.make_sandbox().await;
+            let start = async |number: u64, below| {
+                let mut config = container(number);
+                config.mounts.push(Mount {
+                    source: MountSource::Bind(bench.temp.path().to_owned()),
+                    target: "/v".into(),
+                    read_only: true,
+                    below,
+                    propagation: Propagation::Private,
+                });
+                bench.runtime.start(config).await.map_err(|error| error.message)
+            };
+            let strict = start(1, Below::ReadOnly).await;
+            assert_eq!(strict.is_ok(), able, "{strict:?}");
+            let words = "volume mount /v requested recursive read-only mode, but it is not \
+                         supported by the runtime";
+            assert!(able || strict == Err(words.to_owned()), "{strict:?}");
+            start(2, Below::ReadOnlyIfPossible).await.unwrap();
+            start(3, Below::AsTheyAre).await.unwrap();
+            let asked: Vec<bool> = bench.fake.table(|table| {
+                let mounts = table.containers.values().flat_map(|entry| &entry.config.mounts);
+                mounts
+                    .filter(|mount| mount.container_path == "/v")
+                    .map(|mount| mount.recursive_read_only)
+                    .collect()
+            });
+            let expected: &[bool] = if able { &[true, true, false] } else { &[false, false] };
+            assert_eq!(asked, expected);
+            bench.runtime.shutdown().await;
+        });
+    }
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub struct Table {
     pub images: HashMap<String, api::Image>,
     /// Whether it has `GetContainerEvents`.
     pub events: bool,
+    /// Whether its default handler has `recursiveReadOnly` mounts.
+    pub read_only_below: bool,
     /// What `ExecSync` answers.
     pub exec: api::ExecSyncResponse,
 }
@@ -234,7 +236,14 @@ impl Inner {
                 };
                 let conditions = vec![condition("RuntimeReady"), condition("NetworkReady")];
                 let status = Some(api::RuntimeStatus { conditions });
-                framed(&api::StatusResponse { status, ..api::StatusResponse::default() })
+                let recursive_read_only_mounts = table.read_only_below;
+                let features = Some(api::RuntimeHandlerFeatures { recursive_read_only_mounts });
+                let handler = api::RuntimeHandler { name: String::new(), features };
+                framed(&api::StatusResponse {
+                    status,
+                    runtime_handlers: vec![handler],
+                    ..api::StatusResponse::default()
+                })
             }
             "RunPodSandbox" => {
                 let config = read::<api::RunPodSandboxRequest>(body).config.unwrap();
