@@ -85,6 +85,12 @@ impl Caps {
         DEFAULT.iter().filter_map(|name| Self::named(name)).fold(Self(0), Self::union)
     }
 
+    /// All that are known here.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self((1 << NAMES.len()) - 1)
+    }
+
     /// One capability by its name, with or without `CAP_`, in any case.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

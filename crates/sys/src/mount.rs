@@ -118,6 +118,23 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// What the file system says.
 pub fn new_fs(fstype: &str, options: &[(&str, Option<&str>)], attrs: u64) -> io::Result<OwnedFd> {
+    let context = configure(fstype, options)?;
+    Ok(rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::from_bits_retain(attrs as u32),
+    )?)
+}
+
+/// Whether a file system could be made like that. It is not mounted, so nobody has to wait for its end.
+///
+/// # Errors
+/// What the file system says.
+pub fn try_fs(fstype: &str, options: &[(&str, Option<&str>)]) -> io::Result<()> {
+    configure(fstype, options).map(drop)
+}
+
+fn configure(fstype: &str, options: &[(&str, Option<&str>)]) -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         match value {
@@ -128,11 +145,7 @@ pub fn new_fs(fstype: &str, options: &[(&str, Option<&str>)], attrs: u64) -> io:
         }
     }
     rustix::mount::fsconfig_create(context.as_fd())?;
-    Ok(rustix::mount::fsmount(
-        context.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::from_bits_retain(attrs as u32),
-    )?)
+    Ok(context)
 }
 
 /// The classic `mount`, for what the new API cannot say (overlays with long options).

@@ -128,6 +128,12 @@ pub(crate) fn reset(ignored: &[i32]) {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
 }
 
+/// Whether a seccomp filter watches the caller's system calls.
+pub(crate) fn is_filtered() -> bool {
+    // SAFETY: PR_GET_SECCOMP takes no arguments and touches no memory.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) > 0 }
+}
+
 /// Sends a signal to a process; one that is gone already is no error.
 pub(crate) fn kill(pid: Pid, signal: i32) {
     // SAFETY: kill has no memory preconditions.
