@@ -51,11 +51,10 @@ pub fn main() -> ExitCode {
         args::Command::Render(args) => render::run(args),
         args::Command::Install(args) => install(&args),
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(e) => {
-            output::error(format_args!("{e:#}"));
-            ExitCode::from(EXIT_USAGE)
-        }
-    }
+    let code = result.unwrap_or_else(|e| {
+        output::error(format_args!("{e:#}"));
+        EXIT_USAGE
+    });
+    output::wait();
+    ExitCode::from(code)
 }

@@ -1,6 +1,7 @@
 //! `holdfast run`.
 
 mod cri;
+mod ending;
 mod report;
 
 use std::io::{IsTerminal, Read};
@@ -20,7 +21,6 @@ use holdfast_runtime::node::{Node, NodeCommand, NodeOptions, NodeParts};
 use holdfast_runtime::process::{self, Begun, Mode, ProcessOptions, ProcessRuntime};
 use holdfast_runtime::{Images, Runtime, RuntimeEvent, Site};
 use holdfast_sys::launcher;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::EXIT_USAGE;
@@ -28,6 +28,7 @@ use crate::args::{self, FaultArg, Isolation, Network, RunArgs};
 use crate::output::say;
 use crate::output::timeline::Timeline;
 
+use self::ending::Ending;
 use self::report::{Report, Verdict};
 
 /// Something failed.
@@ -76,10 +77,11 @@ async fn start(
             }
             prepared.site.can_set_groups =
                 rustix::process::geteuid().is_root() && runtime.mode() == Mode::Root;
-            let result =
-                run_node(&args, prepared, runtime.clone(), runtime_events, &mut warnings).await;
+            let mut ending = Ending::new()?;
+            let parts = (runtime.clone(), runtime_events);
+            let result = run_node(&args, prepared, parts, &mut warnings, &mut ending).await;
             runtime.shutdown().await;
-            result
+            ending.of(result).await
         }
         (prepared, made) => {
             if let Ok((runtime, _)) = &made {
@@ -272,12 +274,10 @@ fn note_unused_images(args: &RunArgs, loaded: &Loaded) {
 async fn run_node<R: Runtime + 'static>(
     args: &RunArgs,
     prepared: Prepared,
-    runtime: R,
-    runtime_events: mpsc::UnboundedReceiver<RuntimeEvent>,
+    (runtime, runtime_events): (R, mpsc::UnboundedReceiver<RuntimeEvent>),
     runtime_warnings: &mut mpsc::UnboundedReceiver<String>,
+    ending: &mut Ending,
 ) -> anyhow::Result<u8> {
-    // From here on, signals are events.
-    let mut signals = Signals::new().context("cannot listen for signals")?;
     let Prepared { loaded, site, config: _ } = prepared;
     let clock = Clock::start();
     let (watcher, mut reports) = mpsc::unbounded_channel();
@@ -304,8 +304,9 @@ async fn run_node<R: Runtime + 'static>(
     let outcome = loop {
         tokio::select! {
             biased;
-            () = signals.next() => {
+            () = ending.signals.next() => {
                 let again = end == Some(EXIT_INTERRUPTED);
+                ending.is_hasty |= again;
                 end = end.max(Some(EXIT_INTERRUPTED));
                 report.message(if again { "killing" } else { "stopping; Ctrl-C again kills" });
                 let _ = commands.send(if again { NodeCommand::Kill } else { NodeCommand::Stop });
@@ -397,28 +398,6 @@ fn default_state_dir() -> PathBuf {
     let shared =
         || std::env::temp_dir().join(format!("holdfast-state-{}", rustix::process::geteuid()));
     data.or_else(home).map_or_else(shared, |dir| dir.join("holdfast"))
-}
-
-/// SIGINT, SIGTERM and SIGHUP: all of them ask to stop.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn next(&mut self) {
-        let [a, b, c] = &mut self.0;
-        tokio::select! {
-            _ = a.recv() => {}
-            _ = b.recv() => {}
-            _ = c.recv() => {}
-        }
-    }
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {

@@ -1,7 +1,5 @@
 //! The live table of a terminal: lines scroll above, the table stays below and is drawn anew.
 
-use std::io::Write;
-
 use holdfast_lifecycle::Time;
 use holdfast_lifecycle::columns::Row;
 
@@ -41,14 +39,8 @@ impl Live {
         self.entries.retain(|e| e.name != name);
     }
 
-    /// Prints lines above the table and draws the table again.
-    pub(crate) fn draw(
-        &mut self,
-        out: &mut impl Write,
-        lines: &[String],
-        now: Time,
-        size: (usize, usize),
-    ) -> std::io::Result<()> {
+    /// What to write so that lines come above the table and the table is drawn again.
+    pub(crate) fn draw(&mut self, lines: &[String], now: Time, size: (usize, usize)) -> String {
         let (columns, rows) = size;
         let mut text = self.erase();
         for line in lines {
@@ -61,8 +53,7 @@ impl Live {
             text.push('\n');
         }
         self.drawn = shown.len();
-        out.write_all(text.as_bytes())?;
-        out.flush()
+        text
     }
 
     /// Takes the table off the screen.
@@ -132,9 +123,7 @@ mod tests {
             let status = if i < 20 { "Completed" } else { "Running" };
             live.update(&format!("pod-{i}"), &row(status), Time::ZERO, Time::ZERO);
         }
-        let mut out = Vec::new();
-        live.draw(&mut out, &["a line".into()], Time::from_secs(3), (30, 12)).unwrap();
-        let first = String::from_utf8(out).unwrap();
+        let first = live.draw(&["a line".into()], Time::from_secs(3), (30, 12));
         let plain = anstream::adapter::strip_str(&first).to_string();
         let lines: Vec<&str> = plain.lines().collect();
         assert_eq!(lines[0], "a line");
@@ -142,8 +131,7 @@ mod tests {
         assert!(lines[2].starts_with("pod-20"), "what still runs is shown first: {plain}");
         assert!(plain.ends_with("… and 22 more\n"), "{plain}");
         assert!(lines.iter().all(|l| l.chars().count() <= 30), "{plain}");
-        let mut again = Vec::new();
-        live.draw(&mut again, &[], Time::from_secs(4), (30, 12)).unwrap();
-        assert!(again.starts_with(b"\x1b[10A\r\x1b[J"));
+        let again = live.draw(&[], Time::from_secs(4), (30, 12));
+        assert!(again.starts_with("\x1b[10A\r\x1b[J"));
     }
 }

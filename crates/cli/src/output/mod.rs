@@ -1,12 +1,12 @@
 //! What people and programs see of a run.
 
 pub(crate) mod live;
+pub(crate) mod outlet;
 pub(crate) mod prefix;
 pub(crate) mod table;
 pub(crate) mod timeline;
 
 use std::fmt::Arguments;
-use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
 use holdfast_lifecycle::columns::Row;
@@ -21,8 +21,13 @@ pub(crate) use say;
 /// What [`say!`] does.
 pub(crate) fn to_stderr(line: Arguments<'_>) {
     // In one piece: others write there too.
-    let line = format!("{line}\n");
-    let _ = anstream::stderr().lock().write_all(line.as_bytes());
+    outlet::ERR.write(&format!("{line}\n"), Vec::new());
+}
+
+/// Waits until everything that was said has been written. To be called last before the end.
+pub(crate) fn wait() {
+    outlet::OUT.wait();
+    outlet::ERR.wait();
 }
 
 /// What went wrong, on stderr.

@@ -7,7 +7,7 @@ use holdfast_runtime::cri::{self, CriOptions, CriRuntime, DEFAULT_ENDPOINT, Endp
 use holdfast_runtime::image::ImageName;
 use tokio::sync::mpsc;
 
-use super::{prepare, remove_stale, run_node};
+use super::{Ending, prepare, remove_stale, run_node};
 use crate::EXIT_USAGE;
 use crate::args::RunArgs;
 use crate::output::say;
@@ -51,12 +51,14 @@ async fn start(args: &RunArgs) -> anyhow::Result<u8> {
     }
     // Connecting has ended the containers of killed runs, which had these volumes.
     remove_stale(&prepared.site.state_dir);
-    let result = run_node(args, prepared, runtime.clone(), runtime_events, &mut warnings).await;
+    let mut ending = Ending::new()?;
+    let parts = (runtime.clone(), runtime_events);
+    let result = run_node(args, prepared, parts, &mut warnings, &mut ending).await;
     runtime.shutdown().await;
     while let Ok(warning) = warnings.try_recv() {
         say!("holdfast: {warning}");
     }
-    result
+    ending.of(result).await
 }
 
 /// The image map, whose sources are names of other images here.

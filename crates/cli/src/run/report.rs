@@ -1,7 +1,7 @@
 //! What a run shows: rows, watch events, container output, events, and the end of waiting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,14 +13,16 @@ use holdfast_manifest::object::{Object, ObjectMeta, Timestamp};
 use holdfast_manifest::wire::{self, Deletion, Stored};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::config::Node;
+use holdfast_runtime::contract::Receipt;
 use holdfast_runtime::notice::{ChangeKind, JobChange, Notice, PodChange};
 use serde_json::{Value, json};
 
 use crate::args::{Format, RunArgs, Until};
 use crate::output::live::Live;
+use crate::output::outlet::{ERR, OUT};
+use crate::output::prefix;
 use crate::output::table::{Cells, Visible, Widths};
 use crate::output::timeline::Timeline;
-use crate::output::{prefix, say};
 
 /// Whether what is waited for is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +60,8 @@ pub(super) struct Report {
     widths: Option<Widths>,
     live: Option<Live>,
     /// Lines that wait to be drawn above the live table.
-    pending: Vec<String>,
+    pending: Vec<(String, Receipt)>,
     next_redraw: tokio::time::Instant,
-    /// stdout takes no more.
-    closed: Option<std::io::Error>,
 }
 
 impl Report {
@@ -95,7 +95,6 @@ impl Report {
             live,
             pending: Vec::new(),
             next_redraw: tokio::time::Instant::now(),
-            closed: None,
         }
     }
 
@@ -116,8 +115,8 @@ impl Report {
                 }
                 return Verdict::Open;
             }
-            Notice::Output { pod, container, line, .. } => {
-                self.line(prefix::line(&pod, &container, &line));
+            Notice::Output { pod, container, line, receipt, .. } => {
+                self.line(prefix::line(&pod, &container, &line), receipt);
                 return Verdict::Open;
             }
             Notice::Mark(mark) => {
@@ -137,7 +136,7 @@ impl Report {
     /// A message for people.
     pub(super) fn message(&mut self, text: &str) {
         let style = anstyle::Style::new().dimmed();
-        self.line(format!("{style}holdfast: {text}{style:#}"));
+        self.line(format!("{style}holdfast: {text}{style:#}"), None);
     }
 
     /// A warning event. One that only repeats the last of its kind is not shown again.
@@ -148,16 +147,17 @@ impl Report {
             return;
         }
         let style = anstyle::AnsiColor::Yellow.on_default();
-        self.line(format!("{style}{object}: {reason}: {}{style:#}", message.trim_end()));
+        let message = message.trim_end();
+        self.line(format!("{style}{object}: {reason}: {message}{style:#}"), None);
     }
 
     /// A line for stderr.
-    fn line(&mut self, line: String) {
+    fn line(&mut self, line: String, receipt: Receipt) {
         if self.live.is_some() {
-            self.pending.push(line);
+            self.pending.push((line, receipt));
             self.redraw();
         } else {
-            say!("{line}");
+            ERR.write(&(line + "\n"), Vec::from_iter(receipt.map(Some)));
         }
     }
 
@@ -215,27 +215,17 @@ impl Report {
         let header = first.then(|| widths.line(&Cells::header(), None));
         let line = widths.line(&cells, Some(&change.row));
         for line in header.into_iter().chain([line]) {
-            self.stdout(&line);
+            stdout(line);
         }
     }
 
-    /// One line of data.
-    fn stdout(&mut self, line: &str) {
-        if self.closed.is_some() {
-            return;
-        }
-        let mut out = anstream::stdout().lock();
-        self.closed = writeln!(out, "{line}").and_then(|()| out.flush()).err();
-    }
-
-    fn watch_event(&mut self, kind: ChangeKind, object: &Value) {
+    fn watch_event(&self, kind: ChangeKind, object: &Value) {
         let kind = match kind {
             ChangeKind::Added => "ADDED",
             ChangeKind::Modified => "MODIFIED",
             ChangeKind::Deleted => "DELETED",
         };
-        let line = json!({ "type": kind, "object": object }).to_string();
-        self.stdout(&line);
+        stdout(json!({ "type": kind, "object": object }).to_string());
     }
 
     fn pod_json(&self, change: &PodChange, resource_version: u64) -> Value {
@@ -301,46 +291,47 @@ impl Report {
         }
     }
 
-    /// Draws the live table.
+    /// Draws the live table, unless the terminal takes nothing at the moment: later is early enough.
     pub(super) fn redraw(&mut self) {
         self.next_redraw = tokio::time::Instant::now() + REDRAW;
+        if !OUT.is_behind() {
+            self.draw();
+        }
+    }
+
+    fn draw(&mut self) {
         let now: Time = self.clock.now();
         if let Some(live) = &mut self.live {
-            let lines = std::mem::take(&mut self.pending);
-            let size = terminal_size();
-            let mut out = anstream::stdout().lock();
-            if let Err(error) = live.draw(&mut out, &lines, now, size) {
-                self.closed.get_or_insert(error);
-            }
+            let (lines, receipts): (Vec<String>, _) = self.pending.drain(..).unzip();
+            OUT.write(&live.draw(&lines, now, terminal_size()), receipts);
         }
     }
 
     /// Prints what comes at the end.
     ///
     /// # Errors
-    /// If the timeline cannot be written, or if stdout did not take everything; a reader that wants no
-    /// more (`| head`) is none.
+    /// If the timeline cannot be written.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
-        self.redraw();
+        self.draw();
         if self.format == Format::Json {
             let pods = self.pods.values().map(|(p, version)| self.pod_json(p, *version));
             let jobs =
                 self.jobs.values().map(|(j, version)| wire::job_json(&j.job, &j.status, *version));
             let items: Vec<Value> = jobs.chain(pods).collect();
             let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
-            self.stdout(&format!("{list:#}"));
+            stdout(format!("{list:#}"));
         }
         if let Some((path, timeline)) = &self.timeline {
             let context = || format!("cannot write the timeline {}", path.display());
             timeline.write(path).with_context(context)?;
         }
-        match self.closed {
-            Some(error) if error.kind() != ErrorKind::BrokenPipe => {
-                Err(error).context("not all output could be written to stdout")
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
+}
+
+/// A line of data.
+fn stdout(line: String) {
+    OUT.write(&(line + "\n"), Vec::new());
 }
 
 /// How many pods an object has from the first moment on, although a StatefulSet makes them one by one.

@@ -30,6 +30,7 @@ mod isolation;
 mod killing;
 mod output;
 mod racks;
+mod readers;
 mod sidecars;
 mod size;
 
@@ -48,6 +49,7 @@ fn main() -> std::process::ExitCode {
         killing::TESTS,
         output::TESTS,
         racks::TESTS,
+        readers::TESTS,
         size::TESTS,
         examples::TESTS,
         full_disk::TESTS,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::link::lock;
-use super::output::{self, Lines, Tail};
+use super::output::{self, Lines, Room, Tail};
 use super::termination::{self, Termination};
 use super::{Exit, ProcessRuntime, Running, spec, warnings_of};
 use crate::contract::{ContainerConfig, MountSource, PodUid, RuntimeEvent, StartError};
@@ -32,6 +32,7 @@ impl ProcessRuntime {
                     name: config.name,
                     instance: config.instance,
                     events: self.inner.events.clone(),
+                    room: self.inner.room.clone(),
                     tail: Tail::default(),
                     termination,
                 };
@@ -104,6 +105,7 @@ struct Attendant {
     name: String,
     instance: InstanceId,
     events: UnboundedSender<RuntimeEvent>,
+    room: Room,
     tail: Tail,
     termination: Termination,
 }
@@ -114,11 +116,14 @@ impl Attendant {
         let mut lines = [Lines::default(), Lines::default()];
         let mut open = [true, true];
         let exit = loop {
+            // While nobody takes what has been read, the rest waits in the pipe, and then its writer.
+            let has_room = self.room.is_some();
             // The exit last: what was written before it has been seen by then, or is still in the pipe.
             let stream = tokio::select! {
                 biased;
-                ready = stdout.readable(), if open[0] => ready.map(|()| 0),
-                ready = stderr.readable(), if open[1] => ready.map(|()| 1),
+                ready = stdout.readable(), if open[0] && has_room => ready.map(|()| 0),
+                ready = stderr.readable(), if open[1] && has_room => ready.map(|()| 1),
+                () = self.room.some(), if !has_room => continue,
                 exit = &mut exit => break exit,
             };
             let Ok(stream) = stream else { continue };
@@ -165,12 +170,13 @@ impl Attendant {
         if self.termination.from_logs {
             self.tail.push(&line);
         }
+        let receipt = self.room.receipt(line.len());
         let _ = self.events.send(RuntimeEvent::Output {
             pod: Arc::clone(&self.pod),
             container: self.name.clone(),
             stderr: index == 1,
             line,
-            receipt: None,
+            receipt,
         });
     }
 }

@@ -129,6 +129,7 @@ struct Inner {
     network: Option<PodNetwork>,
     events: UnboundedSender<RuntimeEvent>,
     warnings: Option<UnboundedSender<String>>,
+    room: output::Room,
     state: Arc<Mutex<State>>,
 }
 
@@ -242,6 +243,7 @@ impl ProcessRuntime {
             network,
             events,
             warnings: options.warnings,
+            room: output::Room::default(),
             state,
         };
         Ok((Self { inner: Arc::new(inner) }, notices))

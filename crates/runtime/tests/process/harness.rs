@@ -231,10 +231,15 @@ pub struct Ended {
 
 impl World {
     pub async fn next(&mut self) -> RuntimeEvent {
-        tokio::time::timeout(Duration::from_secs(10), self.events.recv())
+        let mut event = tokio::time::timeout(Duration::from_secs(10), self.events.recv())
             .await
             .expect("an event within 10 s")
-            .expect("the runtime lives")
+            .expect("the runtime lives");
+        // What is kept has been taken.
+        if let RuntimeEvent::Output { receipt, .. } = &mut event {
+            *receipt = None;
+        }
+        event
     }
 
     /// Waits for a line on stdout.

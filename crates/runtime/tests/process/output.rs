@@ -1,12 +1,15 @@
 //! Output and termination messages.
 
+use holdfast_lifecycle::status::InstanceId;
 use holdfast_runtime::contract::{Below, Mount, MountSource, Propagation};
+use holdfast_runtime::{Runtime, RuntimeEvent};
 
 use crate::harness::{sh, with_pod};
 
 crate::tests! {
     root:
         everything_written_comes_before_the_exit,
+        output_that_nobody_takes_waits_in_its_container,
         a_background_process_holding_the_pipe_does_not_hold_the_exit,
         stdout_can_be_opened_again_by_any_user,
         the_termination_message_is_read,
@@ -23,6 +26,32 @@ fn everything_written_comes_before_the_exit() {
             assert!(ended.stdout.ends_with("\n20000\n"));
             assert_eq!(ended.stderr, "tail\n");
         }
+    });
+}
+
+fn output_that_nobody_takes_waits_in_its_container() {
+    with_pod(async |world| {
+        world.start(sh(1, "seq 1 100000; sleep 1000")).await.unwrap();
+        // Kept, and not taken.
+        let mut kept = Vec::new();
+        while kept.len() < 20_000 {
+            kept.push(world.events.recv().await.unwrap());
+        }
+        // The other one ends, and says so, all the same.
+        world.start(sh(2, "exit 3")).await.unwrap();
+        loop {
+            let event = world.events.recv().await.unwrap();
+            if matches!(&event, RuntimeEvent::Exited { instance: InstanceId(2), code: 3, .. }) {
+                break;
+            }
+            kept.push(event);
+        }
+        // The first is held up by its pipe, so its last lines cannot be there.
+        world.runtime.kill(InstanceId(1), false).await;
+        let ended = world.ended(1).await;
+        let lines = kept.len() + ended.stdout.lines().count();
+        assert_eq!(ended.code, 137);
+        assert!(lines < 60_000, "{lines} lines");
     });
 }
 
