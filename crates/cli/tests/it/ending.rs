@@ -33,6 +33,7 @@ crate::tests! {
     a_restart_starts_nothing_twice,
     a_fault_that_strikes_nothing_says_so,
     for_complete_needs_something_that_ends,
+    faults_that_strike_while_others_do,
 }
 
 fn apps_wait_for_the_post_start_hook_of_the_one_before() {
@@ -224,6 +225,19 @@ fn for_complete() {
     let done = Run::of(&[short, work, web]).args("--for condition=Complete").done().code(0);
     let count = |word: &str| done.log().iter().filter(|l| *l == word).count();
     assert_eq!((count("short"), count("work"), count("web down")), (1, 2, 1), "{done:#?}");
+}
+
+/// What one fault kept from the engine was lost by the next: the pod then stood still for ever.
+fn faults_that_strike_while_others_do() {
+    let names = ["a", "b", "d", "e", "f", "g"];
+    let many = pod("web", "Always", vec![], names.map(server).to_vec());
+    let mut run = Run::of(&[many]).args("--timeout 1500ms");
+    for at in (300..360).step_by(4) {
+        let kind = if at % 8 == 0 { "sandbox-lost" } else { "daemon-restart" };
+        run = run.args(&format!("--fault {kind}@a+{at}ms"));
+    }
+    let done = run.done().code(124);
+    assert!(done.took < Duration::from_secs(10), "{:?}", done.took);
 }
 
 /// It would hold before anything has run.

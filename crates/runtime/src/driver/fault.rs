@@ -1,6 +1,6 @@
 //! Carrying out faults.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
 use holdfast_lifecycle::fault::FaultKind;
@@ -21,6 +21,9 @@ pub(super) struct Held {
     inputs: Vec<Input>,
     /// What happens then.
     then: Then,
+    /// What else strikes, once the engine knows of all this: the ends that are kept from it belong to one
+    /// fault only.
+    next: VecDeque<Then>,
 }
 
 /// What happens when everything is down.
@@ -49,9 +52,16 @@ impl<R: Runtime + 'static> Driver<R> {
 
     /// Kills everything, and keeps it from the engine until all of it is down.
     fn take_down(&mut self, then: Then) {
+        match &mut self.held {
+            Some(held) => held.next.push_back(then),
+            None => self.take_down_now(then, VecDeque::new()),
+        }
+    }
+
+    fn take_down_now(&mut self, then: Then, next: VecDeque<Then>) {
         let waiting: HashSet<InstanceId> = self.running_instances().into_iter().collect();
         self.kill_all(false);
-        self.held = Some(Held { waiting, back: None, inputs: Vec::new(), then });
+        self.held = Some(Held { waiting, back: None, inputs: Vec::new(), then, next });
         self.is_down();
     }
 
@@ -119,9 +129,13 @@ impl<R: Runtime + 'static> Driver<R> {
     /// Tells the engine what happened while the daemon was restarted, as one, and then of runs that have
     /// ended since.
     pub(super) fn catch_up(&mut self, inputs: Vec<Input>) {
-        let since = self.held.take().map_or_else(Vec::new, |held| held.inputs);
+        let (since, mut next) =
+            self.held.take().map_or_else(Default::default, |held| (held.inputs, held.next));
         for input in inputs.into_iter().chain(since) {
             self.engine.handle(self.env.clock.now(), input);
+        }
+        if let Some(then) = next.pop_front() {
+            self.take_down_now(then, next);
         }
     }
 
