@@ -66,12 +66,16 @@ fn images_that_cannot_be() {
     live.out_where("name", |row| row.starts_with("name") && row.contains("InvalidImageName"));
     live.signal(Signal::SIGTERM);
     let done = live.done().code(130);
-    let words = format!(
-        "pod/missing: Failed: Failed to pull image \"{missing}\": rpc error: code = NotFound desc = \
-         failed to pull and unpack image \"{missing}\": failed to resolve reference \"{missing}\": \
-         {missing}: not found"
-    );
-    assert!(done.said(&words), "{done:#?}");
+    let words = |resolve: &str| {
+        format!(
+            "pod/missing: Failed: Failed to pull image \"{missing}\": rpc error: code = NotFound desc \
+             = failed to pull and unpack image \"{missing}\": failed to resolve {resolve}: \
+             {missing}: not found"
+        )
+    };
+    // containerd 1.6 and 2.1.
+    let said = done.said(&words(&format!("reference \"{missing}\""))) || done.said(&words("image"));
+    assert!(said, "{done:#?}");
     assert!(done.rows("missing").contains(&"0/1 ErrImagePull".to_owned()), "{done:#?}");
     let words = format!("Container image \"{missing}\" is not present with pull policy of Never");
     assert!(done.said(&words), "{done:#?}");

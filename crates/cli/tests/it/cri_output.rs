@@ -74,7 +74,7 @@ fn a_long_log_is_begun_anew() {
     // The last of it may still be under way to another name.
     let begin = Instant::now();
     while size() > 10 << 20 {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{} bytes", size());
+        assert!(begin.elapsed() < Duration::from_secs(60), "{} bytes", size());
         std::thread::sleep(Duration::from_millis(20));
     }
     std::fs::write(live.dir.path().join("log/go"), "").unwrap();
@@ -149,13 +149,13 @@ fn probes_go_to_the_pods_address() {
     live.done().code(130);
 }
 
-/// A server in the pod says that it is healthy, then that it is not, then that it is again.
+/// A server in the pod says that it is healthy, and then that it is not.
 fn a_grpc_probe_goes_to_the_pods_address() {
     containerd::share().unwrap();
     let me = std::env::current_exe().unwrap();
     let mut app = c("app", "");
     app["command"] = json!(["/me", crate::ACTOR, "main", "app", "/log"]);
-    app["args"] = json!(["grpc=5999", "readiness=ok,bad@4000,ok@8000", "term=0@0"]);
+    app["args"] = json!(["grpc=5999", "readiness=ok,bad@4000", "term=0@0"]);
     app["readinessProbe"] = json!({
         "grpc": { "port": 5999, "service": "readiness" }, "periodSeconds": 1, "failureThreshold": 1,
     });
@@ -167,10 +167,9 @@ fn a_grpc_probe_goes_to_the_pods_address() {
     live.row("1/1 Running");
     let said = live.err("Unhealthy: Readiness probe failed:");
     assert!(said.ends_with("service unhealthy (responded with \"NOT_SERVING\")"), "{said}");
-    live.row("0/1 Running");
-    live.row("1/1 Running");
     live.signal(Signal::SIGTERM);
-    live.done().code(130);
+    let rows = live.done().code(130).rows("web");
+    assert!(rows.windows(2).any(|two| two == ["1/1 Running", "0/1 Running"]), "{rows:?}");
 }
 
 fn a_terminal() {

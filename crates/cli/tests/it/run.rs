@@ -16,7 +16,7 @@ use crate::containerd::{self, Containerd};
 use crate::image_archive;
 
 /// No test has to wait longer than this for anything.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The binary under test.
 pub const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
@@ -231,10 +231,13 @@ impl Lines {
     fn wait(&self, what: &str, test: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut guard = self.0.lines.lock().unwrap();
+        // Each line is looked at once: there may be many, and each wakes this.
+        let mut seen = 0;
         loop {
-            if let Some(line) = guard.0.iter().find(|line| test(line)) {
+            if let Some(line) = guard.0[seen..].iter().find(|line| test(line)) {
                 return line.clone();
             }
+            seen = guard.0.len();
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!guard.1 && !left.is_zero(), "no line with {what:?} came:\n{:#?}", guard.0);
             guard = self.0.more.wait_timeout(guard, left).unwrap().0;

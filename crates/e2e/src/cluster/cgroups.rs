@@ -138,6 +138,34 @@ pub(super) fn remove(layout: &Layout, unit: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Removes the cgroups of clusters that nothing is left of but these: their keepers were killed, and nobody
+/// has taken them down, or knows any more where they were.
+pub(super) fn sweep() -> Result<()> {
+    for Hierarchy { path, .. } in mounts()?.0 {
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(CLUSTER) {
+                remove_abandoned(&entry.path(), NEW);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes a cgroup in which, and below which, there is no process, unless it is so new that there soon may
+/// be one. True if it is gone.
+fn remove_abandoned(path: &Path, new: Duration) -> bool {
+    let age = fs::metadata(path).and_then(|meta| meta.modified()).map(|time| time.elapsed());
+    let is_old = matches!(age, Ok(Ok(age)) if age >= new);
+    // If someone comes after all, the kernel does not let it go.
+    is_old && !is_used(path) && remove_tree(path).is_ok()
+}
+
+fn is_used(path: &Path) -> bool {
+    let used = fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|text| !text.is_empty());
+    let mut below = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    used || below.any(|path| path.is_dir() && is_used(&path))
+}
+
 /// The cluster's cgroups that are there.
 pub(super) fn left(layout: &Layout) -> Result<Vec<PathBuf>> {
     let all = mounts()?.0.into_iter().map(|hierarchy| hierarchy.path.join(layout.cgroup()));
@@ -206,12 +234,42 @@ fn remove_tree(path: &Path) -> Result<()> {
 const ROOT: &str = "/sys/fs/cgroup";
 /// The cgroup of a unit's own processes, where they need one.
 const LEAF: &str = "bench";
+/// What the names of clusters' cgroups begin with.
+pub(super) const CLUSTER: &str = "holdfast-bench-";
+/// How long a cgroup may be without a process that is to have some.
+const NEW: Duration = Duration::from_secs(60);
 /// How long the kernel may take to let go of a dead process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_uses_is_removed() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "cgroups take root, and CI is set");
+            return eprintln!("skipped: cgroups take root");
+        }
+        for Hierarchy { path, .. } in mounts().unwrap().0 {
+            // Not a name that a sweep looks for.
+            let cgroup = path.join(format!("holdfast-test-{}", std::process::id()));
+            let below = cgroup.join("unit");
+            make(&cgroup).unwrap();
+            make(&below).unwrap();
+            let mut process = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+            fs::write(below.join("cgroup.procs"), process.id().to_string()).unwrap();
+            assert!(!remove_abandoned(&cgroup, Duration::ZERO), "a process is in it");
+            process.kill().unwrap();
+            process.wait().unwrap();
+            assert!(!remove_abandoned(&cgroup, Duration::from_secs(1000)), "it is new");
+            let end = Instant::now() + PATIENCE;
+            while !remove_abandoned(&cgroup, Duration::ZERO) {
+                assert!(Instant::now() < end, "{} stays", cgroup.display());
+            }
+            assert!(!cgroup.exists());
+        }
+    }
 
     #[test]
     fn both_versions_are_understood() {

@@ -80,7 +80,7 @@ impl Layout {
 
     /// The name of the cluster's cgroup in every hierarchy.
     pub(super) fn cgroup(&self) -> String {
-        format!("holdfast-bench-{}", self.id)
+        format!("{}{}", super::cgroups::CLUSTER, self.id)
     }
 }
 

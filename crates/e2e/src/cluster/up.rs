@@ -18,7 +18,7 @@ use super::down::{clear, end};
 use super::layout::{CONTROL, Layout, node, tail};
 use super::state::{self, Process, State};
 use super::unit::{Component, Control, Keeper};
-use super::{Options, network, status};
+use super::{Options, cgroups, network, status};
 use crate::image::{self, Known};
 use crate::{go, packages};
 
@@ -43,6 +43,7 @@ pub async fn up(layout: &Layout, options: &Options) -> Result<bool> {
     }
     // Another one, or the rest of one.
     clear(layout)?;
+    cgroups::sweep()?;
     let parts = Parts::make(options)?;
     let bench = Bench::new(layout);
     let (nodes, kubelet) = (options.nodes, options.kubelet.clone());
