@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use holdfast_explain::assume::Assume;
 use holdfast_helpers::render::{Source, Syntax};
 use holdfast_helpers::wait::{Statuses, Target};
 use holdfast_lifecycle::fault::{Fault, ParseFaultError};
@@ -21,6 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<RunArgs>),
+    Explain(ExplainArgs),
     Wait(WaitArgs),
     Render(RenderArgs),
     Install(InstallArgs),
@@ -243,6 +245,56 @@ pub(crate) struct RunArgs {
     /// Where images and volumes are kept between runs
     #[arg(long, value_name = "DIR", env = "HOLDFAST_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Say beforehand who waits for whom, when each container starts, and what can kill it
+///
+/// Nothing runs. What the manifest does not say is unknown, not a guess: times are intervals, and open
+/// where nothing ends them. What is taken for granted is said with --assume. What the runtime itself takes
+/// to pull and start a container is left out, unless it is assumed (*.start=0s..2s).
+///
+/// WHAT=VALUE of --assume is one of
+///   ready=5s          it answers its probes so long after its start; or never
+///   exits=2s:1        it ends so long after its start, with this exit code [0]; or never
+///   needs=OTHER       it ends with 1 if this other container does not answer when it starts
+///   start=0s..2s      from the request until its process runs, a pull included
+///   stops=1s          it ends so long after its stop signal
+///   postStart=1s      how long this hook takes
+///   preStop=1s        how long this hook takes
+/// A time is 5s, a range 2s..5s, or 2s.. without an end.
+#[derive(Args, Debug)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Exit status: 0 explained; 2 bad usage or manifest, or output that could not be written."
+)]
+pub(crate) struct ExplainArgs {
+    /// Manifests in YAML or JSON; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Take something for granted of a container (`*`: of every one; NAME/ before it: of this workload)
+    #[arg(long, value_name = "CONTAINER.WHAT=VALUE")]
+    pub(crate) assume: Vec<Assume>,
+
+    /// Break something on purpose in what would happen, as `run --fault` does
+    #[arg(long = "fault", value_name = "KIND@TIME", value_parser = fault)]
+    pub(crate) faults: Vec<FaultArg>,
+
+    /// The Kubernetes whose rules hold, 1.29 to 1.36
+    #[arg(long, value_name = "VERSION", default_value = "1.35", value_parser = minor)]
+    pub(crate) kubernetes: u32,
+
+    /// What goes to stdout
+    #[arg(short, long, value_enum, default_value_t = ExplainFormat::Text)]
+    pub(crate) output: ExplainFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExplainFormat {
+    /// Tables and sentences
+    Text,
+    /// All of it, as one object
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod explain;
+mod manifests;
 mod output;
 mod render;
 mod run;
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let result = match cli.command {
         args::Command::Run(args) => run::run(*args),
+        args::Command::Explain(args) => explain::run(&args),
         args::Command::Wait(args) => wait::run(args),
         args::Command::Render(args) => render::run(args),
         args::Command::Install(args) => install(&args),

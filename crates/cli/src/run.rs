@@ -4,15 +4,13 @@ mod cri;
 mod ending;
 mod report;
 
-use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use holdfast_lifecycle::Options;
-use holdfast_lifecycle::fault::{Fault, FaultKind};
 use holdfast_manifest::expand::pod_of;
-use holdfast_manifest::{Loaded, Object, Source, Style};
+use holdfast_manifest::{Loaded, Object};
 use holdfast_runtime::clock::Clock;
 use holdfast_runtime::config::{self, Objects, RunBy};
 use holdfast_runtime::config_file::ConfigFile;
@@ -23,10 +21,10 @@ use holdfast_runtime::{Images, Runtime, RuntimeEvent, Site};
 use holdfast_sys::launcher;
 use tokio::sync::mpsc;
 
-use crate::EXIT_USAGE;
 use crate::args::{self, FaultArg, Isolation, Network, RunArgs};
 use crate::output::say;
 use crate::output::timeline::Timeline;
+use crate::{EXIT_USAGE, manifests};
 
 use self::ending::Ending;
 use self::report::{Report, Verdict};
@@ -165,47 +163,14 @@ fn load(args: &RunArgs, by: RunBy) -> anyhow::Result<Option<Loaded>> {
         RunBy::Process => |object| refused(object, RunBy::Process),
         RunBy::Cri => |object| refused(object, RunBy::Cri),
     });
-    let mut sources = Vec::new();
-    for file in &args.files {
-        let (name, bytes) = if file.as_os_str() == "-" {
-            let bytes = read(std::io::stdin(), &options).context("cannot read standard input")?;
-            ("<stdin>".to_owned(), bytes)
-        } else {
-            let bytes = std::fs::File::open(file)
-                .and_then(|open| read(open, &options))
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            (file.display().to_string(), bytes)
-        };
-        sources.push(Source::new(name, bytes));
-    }
-    let style = if std::io::stderr().is_terminal() { Style::Colored } else { Style::Plain };
-    let loaded = match holdfast_manifest::load(&sources, &options) {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            say!("{}", diagnostics.render(style).trim_end());
-            return Ok(None);
-        }
-    };
-    if !loaded.warnings.is_empty() {
-        say!("{}", loaded.warnings.render(style).trim_end());
-    }
-    if !loaded.objects.iter().any(|o| pod_of(o).is_some()) {
-        bail!("there is nothing to run: the manifests hold no Pod, Job, CronJob or other workload");
-    }
+    let Some(loaded) = manifests::load(&args.files, &options)? else { return Ok(None) };
     check_condition(args.until, &loaded)?;
-    check_faults(&args.faults, &loaded)?;
+    manifests::check_faults(&args.faults, &loaded)?;
     if let Some(path) = &args.timeline {
         Timeline::check(path)
             .with_context(|| format!("cannot write the timeline {}", path.display()))?;
     }
     Ok(Some(loaded))
-}
-
-/// Reads a manifest, but not much more than is accepted: a device or a pipe may never end.
-fn read(from: impl Read, options: &holdfast_manifest::Options) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(options.limits.bytes as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// What a runtime cannot do of an object: paths of fields, and reasons.
@@ -228,26 +193,6 @@ fn check_condition(until: Option<args::Until>, loaded: &Loaded) -> anyhow::Resul
             "--for condition=Complete: the manifests hold no Pod, Job or CronJob, and nothing else \
              ever completes; --for condition=Ready waits until all pods are Ready"
         );
-    }
-    Ok(())
-}
-
-/// A fault that names a container which no pod has would never strike, and nobody would notice.
-fn check_faults(faults: &[FaultArg], loaded: &Loaded) -> anyhow::Result<()> {
-    for fault in faults {
-        let FaultArg::At(Fault { kind: FaultKind::Kill(name) | FaultKind::Oom(name), .. }) = fault
-        else {
-            continue;
-        };
-        let pods = || loaded.objects.iter().filter_map(pod_of).map(|(_, pod)| pod.spec);
-        let names = pods()
-            .flat_map(|spec| spec.init_containers.into_iter().chain(spec.containers))
-            .map(|container| container.name);
-        let names: std::collections::BTreeSet<String> = names.collect();
-        if !names.contains(name) {
-            let names = names.into_iter().collect::<Vec<_>>().join(", ");
-            bail!("--fault: no pod has a container {name:?}; there are: {names}");
-        }
     }
     Ok(())
 }

@@ -134,6 +134,17 @@ impl When {
         }
     }
 
+    /// Moves it out.
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::NOW)
+    }
+
+    /// Open, if it may be as late as `at`.
+    fn open_from(self, at: Option<Duration>) -> Self {
+        let late = |span: &Span| at.is_some_and(|at| span.max.is_some_and(|max| max >= at));
+        self.map(|span| span.open_if(late(&span)))
+    }
+
     /// Never, if the request for the container comes after a deadline; open, if either may. What has begun
     /// by then is not interrupted (kubelet: a `SyncPod` in flight runs to its end).
     fn until(self, deadline: Option<Duration>, asked: &Self) -> Self {
@@ -178,45 +189,46 @@ pub fn bounds(subject: &Subject, behaviours: &[Behaviour], features: &Features) 
     for id in plan.regulars() {
         let c = &mut containers[id.index()];
         for when in [&mut c.started, &mut c.ready] {
-            *when = std::mem::replace(when, When::NOW).map(|span| {
+            *when = when.take().map(|span| {
                 let told = span.told_by(asked.span());
                 let ended = c.end.span().is_some_and(|e| told.max.is_none_or(|max| e.min <= max));
                 told.open_if(ended)
             });
         }
     }
-    let disturbed = disturbed(plan, &containers, behaviours, features);
-    for (c, sync) in containers.iter_mut().zip(&syncs) {
-        for when in [&mut c.start, &mut c.started, &mut c.ready, &mut c.end] {
-            let known = std::mem::replace(when, When::NOW).until(plan.active_deadline, sync);
-            *when = known.map(|span| match disturbed {
-                Some(at) => span.open_if(span.max.is_some_and(|max| max >= at)),
-                None => span,
-            });
+    let disturbances = disturbances(plan, &containers, behaviours, features);
+    let all = disturbances.iter().copied().flatten().min();
+    for (at, c) in containers.iter_mut().enumerate() {
+        // Nobody who starts later can hold up a first start.
+        let before = disturbances[..at].iter().copied().flatten().min();
+        c.start = c.start.take().until(plan.active_deadline, &syncs[at]).open_from(before);
+        for when in [&mut c.started, &mut c.ready, &mut c.end] {
+            *when = when.take().until(plan.active_deadline, &syncs[at]).open_from(all);
         }
     }
     let (ending, end) = end::pod_end(plan, behaviours, &containers, features, &asked);
-    for c in &mut containers {
-        for when in [&mut c.start, &mut c.started, &mut c.ready] {
-            *when = std::mem::replace(when, When::NOW).map(|span| match ending {
-                Some(at) => span.open_if(span.max.is_some_and(|max| max >= at)),
-                None => span,
-            });
+    // All of them start before the pod ends, and what a start waits for comes before that.
+    for id in plan.ids() {
+        let c = &mut containers[id.index()];
+        let gate = plan.container(id).kind == Kind::Sidecar && plan.container(id).startup.is_some();
+        if !gate {
+            c.started = c.started.take().open_from(ending);
         }
+        c.ready = c.ready.take().open_from(ending);
     }
     let ready = pod_ready(subject, &containers).until(plan.active_deadline, &synced);
     PodBounds { containers, ready, end }
 }
 
-/// The first moment at which a container may be killed or started again. The worker of the pod does one
-/// thing after the other: stopping one container, however long it takes, holds up all the rest, so
+/// The first moment at which each container may be killed or started again. The worker of the pod does
+/// one thing after the other: stopping one container, however long it takes, holds up all the rest, so
 /// nothing has a latest time after that.
-fn disturbed(
+fn disturbances(
     plan: &Plan,
     containers: &[ContainerBounds],
     behaviours: &[Behaviour],
     features: &Features,
-) -> Option<Duration> {
+) -> Vec<Option<Duration>> {
     let one = |id: ContainerId| {
         let (c, b) = (plan.container(id), &containers[id.index()]);
         let start = b.start.span()?.min;
@@ -234,7 +246,7 @@ fn disturbed(
         let ended = b.end.span().filter(|_| restarts).map(|span| span.min);
         killed.into_iter().chain(ended).min()
     };
-    plan.ids().filter_map(one).min()
+    plan.ids().map(one).collect()
 }
 
 /// The pod is Ready when all sidecars and app containers are at the same time (kubelet:

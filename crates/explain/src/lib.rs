@@ -4,7 +4,11 @@
 
 pub mod assume;
 pub mod bounds;
+pub mod explanation;
+pub mod notes;
 pub mod span;
+pub mod stops;
 pub mod subject;
+pub mod text;
 pub mod timeline;
 pub mod world;

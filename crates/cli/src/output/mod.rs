@@ -36,6 +36,12 @@ pub(crate) fn error(what: Arguments<'_>) {
     say!("{red}error{reset}: {what}");
 }
 
+/// Columns and rows of the terminal at stdout, if it is one.
+pub(crate) fn terminal_size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some((size.ws_col.into(), size.ws_row.into()))
+}
+
 /// The colour of a STATUS.
 pub(crate) fn status_style(status: &str, row: &Row) -> Style {
     let color = match status {

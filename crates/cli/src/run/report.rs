@@ -18,6 +18,7 @@ use holdfast_runtime::notice::{ChangeKind, JobChange, Notice, PodChange};
 use serde_json::{Value, json};
 
 use crate::args::{Format, RunArgs, Until};
+use crate::output;
 use crate::output::live::Live;
 use crate::output::outlet::{ERR, OUT};
 use crate::output::prefix;
@@ -303,7 +304,10 @@ impl Report {
         let now: Time = self.clock.now();
         if let Some(live) = &mut self.live {
             let (lines, receipts): (Vec<String>, _) = self.pending.drain(..).unzip();
-            OUT.write(&live.draw(&lines, now, terminal_size()), receipts);
+            OUT.write(
+                &live.draw(&lines, now, output::terminal_size().unwrap_or((80, 24))),
+                receipts,
+            );
         }
     }
 
@@ -344,12 +348,4 @@ fn own_pods(object: &Object) -> usize {
         _ => return 0,
     };
     replicas.map_or(1, |n| usize::try_from(n).unwrap_or(0))
-}
-
-/// Columns and rows.
-fn terminal_size() -> (usize, usize) {
-    match rustix::termios::tcgetwinsize(std::io::stdout()) {
-        Ok(size) if size.ws_col > 0 => (size.ws_col.into(), size.ws_row.into()),
-        _ => (80, 24),
-    }
 }

@@ -240,7 +240,7 @@ impl World<'_> {
         let now = self.now;
         let b = &self.behaviours[run.container.index()];
         run.runs = true;
-        run.ready = b.ready.and_then(|span| pick(span)).map(|after| now + after);
+        run.ready = b.ready.and_then(&mut *pick).map(|after| now + after);
         let pod = &mut self.pods[at];
         pod.runs.insert(instance, run);
         let first = !std::mem::replace(&mut pod.began[run.container.index()], true);

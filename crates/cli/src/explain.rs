@@ -1,0 +1,64 @@
+//! `holdfast explain`.
+
+use std::io::Write;
+
+use anyhow::Context;
+use holdfast_explain::explanation::{Explanation, explain};
+use holdfast_explain::subject::Subject;
+use holdfast_explain::{assume, text};
+use holdfast_lifecycle::Options;
+use serde_json::json;
+
+use crate::args::{ExplainArgs, ExplainFormat, FaultArg};
+use crate::output::{say, terminal_size};
+use crate::{EXIT_USAGE, manifests};
+
+/// Runs the command; the exit code.
+pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<u8> {
+    let mut options = holdfast_manifest::Options::default();
+    options.kubernetes = args.kubernetes;
+    let Some(loaded) = manifests::load(&args.files, &options)? else { return Ok(EXIT_USAGE) };
+    manifests::check_faults(&args.faults, &loaded)?;
+    let subjects: Vec<Subject> = loaded.objects.iter().filter_map(Subject::of).collect();
+    assume::check(&subjects, &args.assume)?;
+    let mut faults = Vec::new();
+    for fault in &args.faults {
+        match fault {
+            FaultArg::At(fault) => faults.push(fault.clone()),
+            FaultArg::StaleSubPath => {
+                say!("note: stale-subpath is about the content of files, and changes no order");
+            }
+        }
+    }
+    let options = Options { minor: args.kubernetes, ..Options::default() };
+    let explained: Result<Vec<Explanation>, _> =
+        subjects.iter().map(|subject| explain(subject, &args.assume, &faults, &options)).collect();
+    print(&show(args, &explained?))?;
+    Ok(0)
+}
+
+fn show(args: &ExplainArgs, explained: &[Explanation]) -> String {
+    match args.output {
+        ExplainFormat::Text => {
+            // In a pipe, as wide as people read.
+            let width = terminal_size().map_or(120, |(columns, _)| columns);
+            let all = explained.iter().map(|e| text::text(e, args.kubernetes, width));
+            all.collect::<Vec<_>>().join("\n")
+        }
+        ExplainFormat::Json => {
+            let pods: Vec<_> = explained.iter().map(Explanation::to_json).collect();
+            let kubernetes = format!("1.{}", args.kubernetes);
+            format!("{:#}\n", json!({ "version": 1, "kubernetes": kubernetes, "workloads": pods }))
+        }
+    }
+}
+
+/// Data; colours only for a terminal.
+fn print(data: &str) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(data.as_bytes()).and_then(|()| out.flush()) {
+        // A reader that wants no more.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
+}

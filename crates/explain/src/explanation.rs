@@ -1,0 +1,255 @@
+//! All that `holdfast explain` says of one pod, and the same as JSON.
+
+use std::time::Duration;
+
+use holdfast_lifecycle::fault::Fault;
+use holdfast_lifecycle::{Kind, Options};
+use serde_json::{Value, json};
+
+use crate::assume::{Assume, AssumeError, behaviours};
+use crate::bounds::{Chance, PodBounds, When, bounds};
+use crate::notes::{Notes, notes};
+use crate::span::Span;
+use crate::stops::{StopStep, stops};
+use crate::subject::Subject;
+use crate::timeline::{Bounded, Bounds, Timeline};
+use crate::world::{self, Course, JobEnd, course};
+
+/// What is known of a pod before it runs.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The pod.
+    pub subject: Subject,
+    /// What is taken for granted, in words.
+    pub assumed: Vec<String>,
+    /// When everything happens.
+    pub bounds: PodBounds,
+    /// What there is to say beside.
+    pub notes: Notes,
+    /// How it stops.
+    pub stops: Vec<StopStep>,
+    /// What happens if everything takes as little as is known.
+    pub earliest: Course,
+    /// When its Job ends, if it has one.
+    pub job: Option<JobForecast>,
+}
+
+/// What becomes of a Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobForecast {
+    /// It ends this way, whatever happens within what is assumed.
+    Ends {
+        /// When.
+        at: Span,
+        /// How, at the earliest.
+        end: JobEnd,
+    },
+    /// It ends this way at the earliest, but may end otherwise, later, or never.
+    May(JobEnd),
+    /// It does not end, because.
+    Never(String),
+}
+
+/// Explains one pod.
+///
+/// # Errors
+/// If an assumption does not fit its containers.
+pub fn explain(
+    subject: &Subject,
+    assumed: &[Assume],
+    faults: &[Fault],
+    options: &Options,
+) -> Result<Explanation, AssumeError> {
+    let behaviours = behaviours(subject, assumed)?;
+    let bounds = bounds(subject, &behaviours, &options.features());
+    let earliest = course(subject, &behaviours, faults, options, &mut world::earliest);
+    let job = subject.job.is_some().then(|| {
+        let latest = course(subject, &behaviours, faults, options, &mut world::latest);
+        forecast(subject, &bounds, &earliest, &latest)
+    });
+    let fits = |assume: &&Assume| {
+        assume.workload.as_ref().is_none_or(|name| *name == subject.workload)
+            && (assume.container == "*" || subject.plan.find(&assume.container).is_some())
+    };
+    Ok(Explanation {
+        notes: notes(subject, &behaviours, &bounds),
+        stops: stops(&subject.plan, &behaviours),
+        subject: subject.clone(),
+        assumed: assumed.iter().filter(fits).map(ToString::to_string).collect(),
+        bounds,
+        earliest,
+        job,
+    })
+}
+
+/// The end of a Job, from the courses in which everything takes as little and as long as it may.
+fn forecast(subject: &Subject, bounds: &PodBounds, first: &Course, last: &Course) -> JobForecast {
+    let Some(end) = first.job.clone() else {
+        let plan = &subject.plan;
+        let why = match &bounds.end {
+            When::Never(why) => why.clone(),
+            When::Within(_) => {
+                let apps = plan.regulars().map(|id| &*plan.container(id).name);
+                format!("nothing ends {}", crate::notes::list(&apps.collect::<Vec<_>>()))
+            }
+        };
+        return JobForecast::Never(why);
+    };
+    let certain = bounds.containers.iter().all(|c| {
+        let known = [&c.start, &c.end];
+        known.iter().all(|when| when.span().is_none_or(|span| span.max.is_some()))
+    });
+    match &last.job {
+        Some(late) if certain && (late.complete, &late.reason) == (end.complete, &end.reason) => {
+            JobForecast::Ends { at: Span::new(end.at, late.at.max(end.at)), end }
+        }
+        _ => JobForecast::May(end),
+    }
+}
+
+impl Explanation {
+    /// The earliest course with the bounds of each container, for pictures.
+    pub fn timeline(&self) -> Timeline {
+        let mut timeline = self.earliest.timeline.clone();
+        let pod = timeline.pods.first().map(|pod| pod.name.clone()).unwrap_or_default();
+        let plan = &self.subject.plan;
+        for (id, b) in plan.ids().map(|id| (id, &self.bounds.containers[id.index()])) {
+            let name = plan.container(id).name.to_string();
+            let mut add = |what, when: &When, note: String| {
+                if let When::Within(span) = when {
+                    timeline.bounds.push(Bounds {
+                        pod: pod.clone(),
+                        container: Some(name.clone()),
+                        what,
+                        earliest: span.min.as_secs_f64(),
+                        latest: span.max.map(|max| max.as_secs_f64()),
+                        note,
+                    });
+                }
+            };
+            add(Bounded::Start, &b.start, holdfast_lifecycle::order::words(plan, &b.waits));
+            add(Bounded::Started, &b.started, String::new());
+            add(Bounded::Ready, &b.ready, String::new());
+            for kill in b.kills.iter().filter(|kill| kill.chance != Chance::Excluded) {
+                let note = format!("by its {}", probe_name(kill.probe));
+                add(Bounded::Kill, &b.start.later(kill.after), note);
+            }
+        }
+        if let When::Within(span) = self.bounds.ready {
+            timeline.bounds.push(Bounds {
+                pod,
+                container: None,
+                what: Bounded::Ready,
+                earliest: span.min.as_secs_f64(),
+                latest: span.max.map(|max| max.as_secs_f64()),
+                note: String::new(),
+            });
+        }
+        timeline
+    }
+
+    /// All of it as JSON; times are seconds, and a latest time that nothing bounds is null.
+    pub fn to_json(&self) -> Value {
+        let plan = &self.subject.plan;
+        let containers = plan.ids().map(|id| {
+            let (c, b) = (plan.container(id), &self.bounds.containers[id.index()]);
+            let kills = b.kills.iter().map(|kill| {
+                json!({
+                    "probe": probe_name(kill.probe),
+                    "afterStart": span(kill.after),
+                    "chance": match kill.chance {
+                        Chance::Certain => "certain",
+                        Chance::Possible => "possible",
+                        Chance::Excluded => "excluded",
+                    },
+                })
+            });
+            json!({
+                "name": &*c.name,
+                "kind": kind(c.kind),
+                "waitsFor": holdfast_lifecycle::order::words(plan, &b.waits),
+                "start": when(&b.start),
+                "started": when(&b.started),
+                "ready": when(&b.ready),
+                "end": when(&b.end),
+                "kills": kills.collect::<Vec<_>>(),
+            })
+        });
+        let rows = self.earliest.rows.iter().map(|(at, name, row)| {
+            json!({
+                "at": secs(*at),
+                "pod": &**name,
+                "ready": row.ready_text(),
+                "status": row.status,
+                "restarts": row.restarts,
+            })
+        });
+        let stops = self.stops.iter().map(|s| json!({ "at": span(s.at), "what": s.what }));
+        json!({
+            "kind": self.subject.kind,
+            "name": self.subject.workload,
+            "pods": self.subject.count,
+            "assumed": self.assumed,
+            "containers": containers.collect::<Vec<_>>(),
+            "ready": when(&self.bounds.ready),
+            "end": when(&self.bounds.end),
+            "job": self.job.as_ref().map(job),
+            "notGuaranteed": self.notes.not_guaranteed,
+            "kills": self.notes.kills,
+            "unknown": self.notes.unknown,
+            "stop": stops.collect::<Vec<_>>(),
+            "earliest": {
+                "rows": rows.collect::<Vec<_>>(),
+                "goesOn": self.earliest.goes_on,
+                "timeline": self.timeline(),
+            },
+        })
+    }
+}
+
+fn job(forecast: &JobForecast) -> Value {
+    let of =
+        |end: &JobEnd| json!({ "complete": end.complete, "reason": end.reason, "pods": end.pods });
+    match forecast {
+        JobForecast::Ends { at, end } => json!({ "end": span(*at), "how": of(end) }),
+        JobForecast::May(end) => {
+            json!({ "end": { "earliest": secs(end.at), "latest": null }, "may": of(end) })
+        }
+        JobForecast::Never(why) => json!({ "never": why }),
+    }
+}
+
+fn when(when: &When) -> Value {
+    match when {
+        When::Within(within) => span(*within),
+        When::Never(why) => json!({ "never": why }),
+    }
+}
+
+fn span(span: Span) -> Value {
+    json!({ "earliest": secs(span.min), "latest": span.max.map(secs) })
+}
+
+/// Milliseconds are enough.
+fn secs(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// The field of the manifest.
+fn probe_name(probe: holdfast_lifecycle::ProbeKind) -> &'static str {
+    match probe {
+        holdfast_lifecycle::ProbeKind::Startup => "startupProbe",
+        holdfast_lifecycle::ProbeKind::Readiness => "readinessProbe",
+        holdfast_lifecycle::ProbeKind::Liveness => "livenessProbe",
+    }
+}
+
+/// How a container takes part, in a word.
+pub(crate) const fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Init => "init",
+        Kind::Sidecar => "sidecar",
+        Kind::Regular => "app",
+        Kind::Ephemeral => "ephemeral",
+    }
+}

@@ -1,0 +1,253 @@
+//! An explanation for people: tables and sentences, as wide as the terminal.
+
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Style};
+use holdfast_lifecycle::order;
+
+use crate::bounds::{Chance, When};
+use crate::explanation::{Explanation, JobForecast, kind};
+use crate::span::{Span, short};
+
+/// Headings.
+const HEAD: Style = Style::new().bold();
+/// What goes wrong, and what may.
+const BAD: Style = AnsiColor::Red.on_default();
+const DOUBT: Style = AnsiColor::Yellow.on_default();
+/// What is only said beside.
+const ASIDE: Style = Style::new().dimmed();
+
+/// Rows of the course that are shown.
+const ROWS: usize = 16;
+
+/// The text, with escape sequences for colours; `width` is in columns.
+pub fn text(e: &Explanation, minor: u32, width: usize) -> String {
+    let mut out = String::new();
+    title(&mut out, e, minor);
+    table(&mut out, e, width);
+    outcome(&mut out, e);
+    let sections = [
+        ("Nothing guarantees", DOUBT, &e.notes.not_guaranteed),
+        ("Probes that kill", BAD, &e.notes.kills),
+        ("Not known", ASIDE, &e.notes.unknown),
+    ];
+    for (title, style, lines) in sections {
+        section(&mut out, title, style, lines, width);
+    }
+    course(&mut out, e);
+    stopping(&mut out, e, width);
+    out
+}
+
+/// A line. Writing to a String cannot fail.
+macro_rules! put {
+    ($out:expr, $($arg:tt)*) => { writeln!($out, $($arg)*).unwrap_or_default() };
+}
+
+fn title(out: &mut String, e: &Explanation, minor: u32) {
+    let s = &e.subject;
+    let pods = if s.count == 1 { String::new() } else { format!(", {} pods", s.count) };
+    put!(out, "{HEAD}{} {}{HEAD:#}{pods}, Kubernetes 1.{minor}", s.kind, s.workload);
+    for assumed in &e.assumed {
+        put!(out, "{ASIDE}assumed: {assumed}{ASIDE:#}");
+    }
+}
+
+/// One line a container, the last column as long as it needs.
+fn table(out: &mut String, e: &Explanation, width: usize) {
+    let plan = &e.subject.plan;
+    let header = ["CONTAINER", "KIND", "STARTS", "STARTED", "READY", "MAY BE KILLED", "WAITS FOR"];
+    let mut rows = vec![header.map(str::to_owned)];
+    for (id, b) in plan.ids().map(|id| (id, &e.bounds.containers[id.index()])) {
+        let c = plan.container(id);
+        let plain = kind(c.kind) == "init";
+        let start = b.start.span().map_or(Span::ZERO, |s| s);
+        let killed = b.kills.iter().filter(|kill| kill.chance != Chance::Excluded);
+        let killed = killed.map(|kill| from(start + kill.after)).collect::<Vec<_>>();
+        rows.push([
+            c.name.to_string(),
+            kind(c.kind).to_owned(),
+            cell(&b.start),
+            if plain { "-".to_owned() } else { cell(&b.started) },
+            if plain { format!("ends {}", cell(&b.ready)) } else { cell(&b.ready) },
+            if killed.is_empty() || b.start.span().is_none() {
+                "-".to_owned()
+            } else {
+                killed.join(", ")
+            },
+            order::words(plan, &b.waits),
+        ]);
+    }
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+    });
+    out.push('\n');
+    for (at, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let style = match cell.as_str() {
+                _ if at == 0 => HEAD,
+                "never" | "ends never" => BAD,
+                _ => Style::new(),
+            };
+            line += &format!("{style}{cell:width$}{style:#}   ");
+        }
+        let used: usize = widths.iter().map(|w| w + 3).sum();
+        let style = if at == 0 { HEAD } else { Style::new() };
+        let room = width.saturating_sub(used).max(12);
+        for (n, part) in wrap(&row[6], room).iter().enumerate() {
+            if n > 0 {
+                line += &format!("\n{:used$}", "");
+            }
+            line += &format!("{style}{part}{style:#}");
+        }
+        put!(out, "{line}");
+    }
+}
+
+/// A time for a table: `5s`, `5s–7s`, `5s…`, `never`.
+fn cell(when: &When) -> String {
+    match when {
+        When::Within(span) => between(*span),
+        When::Never(_) => "never".to_owned(),
+    }
+}
+
+fn between(span: Span) -> String {
+    match span.max {
+        Some(max) if max == span.min => short(max),
+        Some(max) => format!("{}–{}", short(span.min), short(max)),
+        None => format!("{}…", short(span.min)),
+    }
+}
+
+/// From when on.
+fn from(span: Span) -> String {
+    format!("from {}", short(span.min))
+}
+
+fn outcome(out: &mut String, e: &Explanation) {
+    if out.contains('…') {
+        put!(out, "{ASIDE}5s…: not before 5s, and nothing says until when{ASIDE:#}");
+    }
+    out.push('\n');
+    match &e.bounds.ready {
+        When::Within(span) => put!(out, "The pod is Ready: {HEAD}{}{HEAD:#}", said(*span)),
+        When::Never(why) => put!(out, "The pod is Ready: {BAD}never{BAD:#}, for {why}"),
+    }
+    match &e.job {
+        None => match &e.bounds.end {
+            When::Within(span) => put!(out, "The pod ends: {HEAD}{}{HEAD:#}", said(*span)),
+            When::Never(why) => put!(out, "The pod ends: never by itself, for {why}"),
+        },
+        Some(JobForecast::Never(why)) => {
+            put!(out, "The Job ends: {BAD}never{BAD:#}, for {why}");
+        }
+        Some(JobForecast::Ends { at, end }) => {
+            let pods = if end.pods == 1 { "its pod".into() } else { format!("{} pods", end.pods) };
+            let (style, how) = match end.complete {
+                true => (AnsiColor::Green.on_default(), "Complete".to_owned()),
+                false => (BAD, format!("Failed ({})", end.reason)),
+            };
+            put!(
+                out,
+                "The Job ends: {style}{how}{style:#} {HEAD}{}{HEAD:#}, after {pods}",
+                said(*at)
+            );
+        }
+        Some(JobForecast::May(end)) => {
+            let how = if end.complete { "Complete" } else { "Failed" };
+            put!(
+                out,
+                "The Job ends: {DOUBT}perhaps{DOUBT:#} {how}, {} at the earliest",
+                short(end.at)
+            );
+        }
+    }
+}
+
+/// `5s after its start`, `5s to 7s after its start`, `5s after its start or later`.
+fn said(span: Span) -> String {
+    match span.max {
+        None if span.min.is_zero() => "at any time, or never".to_owned(),
+        None => format!("{} after its start at the earliest", short(span.min)),
+        Some(_) => format!("{span} after its start"),
+    }
+}
+
+fn section(out: &mut String, title: &str, style: Style, lines: &[String], width: usize) {
+    if lines.is_empty() {
+        return;
+    }
+    put!(out, "\n{HEAD}{title}{HEAD:#}");
+    for line in lines {
+        bullet(out, style, line, width);
+    }
+}
+
+fn bullet(out: &mut String, style: Style, line: &str, width: usize) {
+    for (at, part) in wrap(line, width.saturating_sub(4).max(30)).iter().enumerate() {
+        let mark = if at == 0 { "•" } else { " " };
+        put!(out, "  {style}{mark}{style:#} {part}");
+    }
+}
+
+/// The rows that `kubectl get pods -w` would print.
+fn course(out: &mut String, e: &Explanation) {
+    put!(out, "\n{HEAD}What kubectl would show, if everything takes as little as is known{HEAD:#}");
+    let name = e.earliest.rows.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(4);
+    let name = name.max(4);
+    put!(
+        out,
+        "  {ASIDE}{:>8}  {:name$}   READY   STATUS              RESTARTS{ASIDE:#}",
+        "AT",
+        "NAME"
+    );
+    for (at, pod, row) in e.earliest.rows.iter().take(ROWS) {
+        let line = format!(
+            "  {:>8}  {pod:name$}   {:5}   {:17}   {}",
+            short(*at),
+            row.ready_text(),
+            row.status,
+            row.restarts
+        );
+        put!(out, "{}", line.trim_end());
+    }
+    let more = e.earliest.rows.len().saturating_sub(ROWS);
+    if more > 0 {
+        put!(out, "  {ASIDE}{:>8}  and {more} more{ASIDE:#}", "…");
+    }
+    if e.earliest.goes_on {
+        put!(out, "  {ASIDE}{:>8}  and so on{ASIDE:#}", "…");
+    }
+}
+
+fn stopping(out: &mut String, e: &Explanation, width: usize) {
+    let grace = short(e.subject.plan.termination_grace);
+    put!(out, "\n{HEAD}How it stops when it is deleted{HEAD:#} (grace period {grace})");
+    let ats: Vec<String> = e.stops.iter().map(|step| between(step.at)).collect();
+    let column = ats.iter().map(|at| at.chars().count()).max().unwrap_or(0).max(8);
+    for (step, at) in e.stops.iter().zip(ats) {
+        for (n, part) in
+            wrap(&step.what, width.saturating_sub(column + 4).max(30)).iter().enumerate()
+        {
+            let at = if n == 0 { at.as_str() } else { "" };
+            put!(out, "  {at:>column$}  {part}");
+        }
+    }
+}
+
+/// Breaks a text at blanks into lines of at most so many columns; a word is never broken.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
