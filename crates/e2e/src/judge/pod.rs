@@ -124,6 +124,9 @@ pub(super) enum StartFault {
     InvalidName,
     /// A registry that does not exist.
     NoRegistry,
+    /// A registry that refuses connections at once. The other is looked for until that times out, and holds
+    /// up everything else of its pod for ten seconds, which come at another time on each side.
+    Refused,
     /// `envFrom` a ConfigMap that does not exist.
     NoConfigMap,
     /// A command that is not in the image.
@@ -279,6 +282,7 @@ impl Container {
             Some(StartFault::NeverPull) => ("judge.local/none:1", "Never"),
             Some(StartFault::InvalidName) => ("Judge.local//none", "IfNotPresent"),
             Some(StartFault::NoRegistry) => ("registry.invalid/none:1", "IfNotPresent"),
+            Some(StartFault::Refused) => ("127.0.0.1:1/none:1", "IfNotPresent"),
             _ => (IMAGE, "Never"),
         };
         set("image", image.into());

@@ -125,7 +125,7 @@ impl Plot {
             let fault = self.random.pick(&[
                 StartFault::NeverPull,
                 StartFault::InvalidName,
-                StartFault::NoRegistry,
+                StartFault::Refused,
                 StartFault::NoConfigMap,
                 StartFault::NoCommand,
             ]);
