@@ -69,6 +69,8 @@ const CLOSING: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_millis(50);
 /// How long a process that cannot be found may be taken for one that has ended already.
 const MISSED: Duration = Duration::from_millis(300);
+/// How soon a runtime is asked again that has refused to say how a container is.
+const IN_TROUBLE: Duration = Duration::from_millis(100);
 /// How often it is asked, at the least, whether it has noticed the end of a process.
 const NOTICED: Duration = Duration::from_millis(5);
 
@@ -198,7 +200,8 @@ async fn end(inner: &Inner, container: &Started, quickly: bool) -> End {
                 }
                 continue;
             }
-            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            // An answer that says nothing: not as often as a runtime in trouble could be asked.
+            Ok(_) | Err(_) => tokio::time::sleep(IN_TROUBLE).await,
         }
         let process = container.process.borrow().clone();
         let soon = process.is_none() && missed.is_some_and(|at| at.elapsed() < MISSED);

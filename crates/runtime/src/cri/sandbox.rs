@@ -180,7 +180,8 @@ impl CriRuntime {
     }
 
     /// Stops and removes a sandbox, whatever is in it. A container that was being started when its run was
-    /// killed cannot be removed until it is, and then has to be stopped like the others.
+    /// killed cannot be removed until it is, and then has to be stopped like the others. (What cannot be
+    /// stopped ends this at once: the patience of both is not multiplied.)
     pub(super) async fn destroy(&self, id: &str) -> Result<(), CallError> {
         let mut pause = STOP_AGAIN;
         loop {
