@@ -6,6 +6,7 @@ pub mod assume;
 pub mod bounds;
 pub mod explanation;
 pub mod notes;
+pub mod picture;
 pub mod span;
 pub mod stops;
 pub mod subject;

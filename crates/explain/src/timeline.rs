@@ -33,11 +33,15 @@ pub struct Timeline {
 }
 
 /// A pod of a [`Timeline`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
-    /// `metadata.name`.
+    /// `metadata.name`, or `namespace/name` if there are pods of several namespaces; no two pods have the
+    /// same.
     pub name: String,
+    /// When it came to be, in seconds.
+    #[serde(default)]
+    pub at: f64,
     /// Its containers in the order of the manifest, init containers first.
     pub containers: Vec<Container>,
 }
@@ -75,7 +79,7 @@ pub enum ContainerKind {
 pub struct Mark {
     /// When, in seconds.
     pub at: f64,
-    /// `metadata.name` of the pod.
+    /// [`Pod::name`] of the pod.
     pub pod: String,
     /// The container; none if it is about the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,7 +210,7 @@ pub enum Reached {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bounds {
-    /// `metadata.name` of the pod.
+    /// [`Pod::name`] of the pod.
     pub pod: String,
     /// The container; none for the pod itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -246,7 +250,7 @@ impl Pod {
             kind: c.kind.into(),
             image: c.image.to_string(),
         });
-        Self { name: plan.name.to_string(), containers: containers.collect() }
+        Self { name: plan.name.to_string(), at: 0.0, containers: containers.collect() }
     }
 }
 

@@ -1,0 +1,170 @@
+//! Times and texts, as pictures say them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::critical::Goal;
+use super::scene::PodScene;
+use crate::timeline::{Bounded, ContainerKind, HookName, ProbeName};
+
+/// A length of time in seconds: `3 ms`, `1.25 s`, `2m05s`, `1h02m`.
+pub(crate) fn time(seconds: f64) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        let sign = if seconds < 0.0 { "−" } else { "" };
+        let s = seconds.abs();
+        let whole = (s.round().min(1e15)) as u64;
+        match s {
+            _ if s == 0.0 => f.write_str("0 s"),
+            _ if s < 0.000_95 => write!(f, "{sign}{:.1} ms", (s * 1e3).max(0.1)),
+            _ if s < 0.009_95 => write!(f, "{sign}{} ms", short(s * 1e3, 1)),
+            _ if s < 0.999_5 => write!(f, "{sign}{:.0} ms", s * 1e3),
+            _ if s < 9.995 => write!(f, "{sign}{} s", short(s, 2)),
+            _ if s < 99.95 => write!(f, "{sign}{} s", short(s, 1)),
+            _ if whole < 3600 => write!(f, "{sign}{}m{:02}s", whole / 60, whole % 60),
+            _ => write!(f, "{sign}{}h{:02}m", whole / 3600, whole / 60 % 60),
+        }
+    })
+}
+
+/// Without zeros at the end.
+fn short(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+pub(crate) const fn kind(kind: Option<ContainerKind>) -> &'static str {
+    match kind {
+        Some(ContainerKind::Init) => "init",
+        Some(ContainerKind::Sidecar) => "sidecar",
+        Some(ContainerKind::App) => "app",
+        Some(ContainerKind::Ephemeral) => "ephemeral",
+        None => "",
+    }
+}
+
+pub(crate) const fn probe(probe: ProbeName) -> &'static str {
+    match probe {
+        ProbeName::Startup => "startupProbe",
+        ProbeName::Readiness => "readinessProbe",
+        ProbeName::Liveness => "livenessProbe",
+    }
+}
+
+pub(crate) const fn hook(hook: HookName) -> &'static str {
+    match hook {
+        HookName::PostStart => "postStart hook",
+        HookName::PreStop => "preStop hook",
+    }
+}
+
+pub(crate) const fn bounded(what: Bounded) -> &'static str {
+    match what {
+        Bounded::Start => "start",
+        Bounded::Started => "started",
+        Bounded::Ready => "ready",
+        Bounded::Kill => "kill",
+        Bounded::End => "end",
+    }
+}
+
+/// From the earliest to the latest.
+pub(crate) fn interval(earliest: f64, latest: Option<f64>) -> String {
+    match latest {
+        None => format!("{} at the earliest, no bound", time(earliest)),
+        Some(latest) if latest == earliest => format!("at {}", time(earliest)),
+        Some(latest) => format!("{} to {}", time(earliest), time(latest)),
+    }
+}
+
+/// What became of a pod: `Ready at 3.2 s, ended at 5 s`.
+pub(crate) fn outcome(pod: &PodScene<'_>) -> String {
+    let mut parts = Vec::new();
+    match pod.ready.first() {
+        Some(ready) => parts.push(format!("Ready at {}", time(ready.from))),
+        None if !pod.lanes.iter().all(|l| l.marks.is_empty()) => parts.push("never Ready".into()),
+        None => {}
+    }
+    match pod.phases.last() {
+        Some((span, phase @ ("Succeeded" | "Failed"))) => {
+            parts.push(format!("{} at {}", clean(phase, 20), time(span.from)));
+        }
+        _ if pod.path.goal == Goal::Ended => parts.push(format!("ended at {}", time(pod.path.at))),
+        _ => {}
+    }
+    parts.join(", ")
+}
+
+/// The critical path: `sandbox 20 ms → migrate 0.5 s → app 1 s`.
+pub(crate) fn path(pod: &PodScene<'_>) -> Option<String> {
+    let stretches = &pod.path.stretches;
+    let name = |lane: Option<usize>| {
+        let name = lane.and_then(|l| pod.lanes.get(l)).map_or("sandbox", |l| l.name);
+        clean(name, 63)
+    };
+    // Runs of the same container follow each other.
+    let mut parts: Vec<(Option<usize>, f64)> = Vec::new();
+    for s in stretches {
+        match parts.last_mut() {
+            Some((lane, length)) if *lane == s.lane => *length += s.to - s.from,
+            _ => parts.push((s.lane, s.to - s.from)),
+        }
+    }
+    let words: Vec<String> =
+        parts.iter().map(|&(l, t)| format!("{} {}", name(l), time(t))).collect();
+    (!words.is_empty()).then(|| words.join(" → "))
+}
+
+/// One line of at most `max` characters: nothing in it moves the cursor, turns the direction of what
+/// follows, or is invisible. What is cut off leaves an ellipsis.
+pub(crate) fn clean(text: &str, max: usize) -> Cow<'_, str> {
+    let bad = |c: char| c.is_control() || is_invisible(c);
+    // Enough to know whether it is too long, without counting all of a long text.
+    let long = text.chars().nth(max).is_some();
+    if !long && !text.contains(bad) {
+        return Cow::Borrowed(text);
+    }
+    let kept = if long { max.saturating_sub(1) } else { max };
+    let mut out: String = text
+        .chars()
+        .take(kept)
+        .map(|c| match c {
+            '\n' | '\t' => ' ',
+            c if bad(c) => '\u{fffd}',
+            c => c,
+        })
+        .collect();
+    if long {
+        out.push('…');
+    }
+    Cow::Owned(out)
+}
+
+/// Turns the direction of text, joins it, or is not seen at all: what is read is not what is there.
+pub(crate) const fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Steps of a scale: at most `most` of them from 0 to `end`, at 1, 2 or 5 and zeros.
+pub(crate) fn scale(end: f64, most: usize) -> Vec<f64> {
+    let least = end / most.max(1) as f64;
+    let minutes = [60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0];
+    let step = if least > 30.0 {
+        minutes
+            .into_iter()
+            .find(|&m| m >= least)
+            .unwrap_or_else(|| (least / 86400.0).ceil() * 86400.0)
+    } else if least > 20.0 {
+        30.0
+    } else {
+        let ten = 10_f64.powf(least.max(1e-6).log10().floor());
+        [1.0, 2.0, 5.0, 10.0]
+            .into_iter()
+            .map(|n| n * ten)
+            .find(|&s| s >= least * 0.999_999)
+            .unwrap_or(ten)
+    };
+    let count = (end / step + 1e-9).floor().min(1000.0) as u32;
+    (0..=count).map(|i| f64::from(i) * step).collect()
+}
