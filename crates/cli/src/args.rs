@@ -23,9 +23,38 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<RunArgs>),
     Explain(ExplainArgs),
+    Timeline(TimelineArgs),
     Wait(WaitArgs),
     Render(RenderArgs),
     Install(InstallArgs),
+}
+
+/// Draw what `run --timeline FILE.json` has written, or compare two runs lane by lane
+///
+/// With one file, a chart that fits the terminal, a picture or a page. With two, a table of what began,
+/// was ready and ended when in each of them, or both in one picture.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 it is drawn; 2 bad usage, or a file that is no timeline.")]
+pub(crate) struct TimelineArgs {
+    /// One recorded run, or two to compare; `-` is standard input
+    #[arg(required = true, num_args = 1..=2, value_name = "FILE.json")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// What goes to stdout
+    #[arg(short, long, value_enum, default_value_t = DrawAs::Text)]
+    pub(crate) output: DrawAs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DrawAs {
+    /// A chart, or a table, for a terminal; plain in a pipe
+    Text,
+    /// A picture
+    Svg,
+    /// A page in one file, with zoom and details
+    Html,
+    /// The data of one run
+    Json,
 }
 
 /// Wait until a port, URL, socket, file, name or network interface is there, then run a command
@@ -225,8 +254,9 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
 
-    /// Write every start, ready, probe and exit to this file as JSON, and why each had to wait
-    #[arg(long, value_name = "FILE")]
+    /// Write every start, ready, probe and exit, and why each had to wait: by the end of the name as a
+    /// picture, a page that one can look closer at, or data (which pipes get)
+    #[arg(long, value_name = "FILE.{svg,html,json}")]
     pub(crate) timeline: Option<PathBuf>,
 
     /// Follow the schedule of CronJobs instead of firing each once, now

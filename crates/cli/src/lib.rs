@@ -10,6 +10,7 @@ mod manifests;
 mod output;
 mod render;
 mod run;
+mod timeline;
 mod wait;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         args::Command::Run(args) => run::run(*args),
         args::Command::Explain(args) => explain::run(&args),
+        args::Command::Timeline(args) => timeline::run(&args),
         args::Command::Wait(args) => wait::run(args),
         args::Command::Render(args) => render::run(args),
         args::Command::Install(args) => install(&args),

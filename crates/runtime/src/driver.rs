@@ -308,7 +308,7 @@ impl<R: Runtime + 'static> Driver<R> {
     fn mark(&self, container: Option<ContainerId>, run: u32, step: MarkStep) {
         self.notify(Notice::Mark(Mark {
             at: self.env.clock.now(),
-            pod: Arc::clone(&self.name),
+            uid: Arc::clone(&self.uid),
             container: container.map(|id| Arc::clone(&self.plan.container(id).name)),
             run,
             step,

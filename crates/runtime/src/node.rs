@@ -75,7 +75,7 @@ pub struct Node<R> {
     tasks: JoinSet<End>,
     faults: Vec<(Time, PodUid, FaultKind)>,
     /// Faults whose time is counted from a container that has not started yet.
-    armed: Vec<(PodUid, Arc<str>, Fault)>,
+    armed: Vec<(PodUid, Fault)>,
     created: u64,
     random: Random,
     stopping: bool,
@@ -208,7 +208,6 @@ impl<R: Runtime + 'static> Node<R> {
         let plan = plan::plan(&pod);
         let uid = Arc::clone(&plan.uid);
         let name = pod.metadata.name.clone();
-        let pod_name = Arc::clone(&plan.name);
         let pod = Rc::new(pod);
         let (messages, inbox) = mpsc::unbounded_channel();
         let assets = Assets::new(Rc::clone(&self.site), Rc::clone(&pod));
@@ -220,7 +219,7 @@ impl<R: Runtime + 'static> Node<R> {
             let uid = Arc::clone(&uid);
             match fault.since {
                 None => self.faults.push((now + fault.after, uid, fault.kind.clone())),
-                Some(_) => self.armed.push((uid, Arc::clone(&pod_name), fault.clone())),
+                Some(_) => self.armed.push((uid, fault.clone())),
             }
         }
         self.controllers.created(owner, &name, now);
@@ -268,14 +267,14 @@ impl<R: Runtime + 'static> Node<R> {
     }
 
     fn forward(&mut self, notice: Notice) {
-        if let Notice::Mark(Mark { pod, container: Some(name), step: MarkStep::Started, .. }) =
+        if let Notice::Mark(Mark { uid, container: Some(name), step: MarkStep::Started, .. }) =
             &notice
         {
             let now = self.env.clock.now();
-            let is_due = |(_, of, fault): &mut (PodUid, Arc<str>, Fault)| {
-                of == pod && fault.since.as_deref() == Some(&**name)
+            let is_due = |(of, fault): &mut (PodUid, Fault)| {
+                of == uid && fault.since.as_deref() == Some(&**name)
             };
-            for (uid, _, fault) in self.armed.extract_if(.., is_due) {
+            for (uid, fault) in self.armed.extract_if(.., is_due) {
                 self.faults.push((now + fault.after, uid, fault.kind));
             }
         }

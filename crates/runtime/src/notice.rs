@@ -127,8 +127,8 @@ pub enum ChangeKind {
 pub struct Mark {
     /// When.
     pub at: Time,
-    /// `metadata.name` of the pod.
-    pub pod: Arc<str>,
+    /// The pod's UID: names are unique in a namespace only, and come again.
+    pub uid: PodUid,
     /// The container's name; `None` is the pod itself.
     pub container: Option<Arc<str>>,
     /// Which run of the container, by its restart count.

@@ -18,8 +18,10 @@ pub(crate) struct Args {
 
 /// What the suites need beside Rust and a C compiler. The test bench (crate e2e) is not in this list: it
 /// takes root, and knows itself what its nodes are made of.
-const TOOLS: &[Tool] =
-    &[Tool { program: "ip", package: "iproute2", suite: "pods with a network of their own" }];
+const TOOLS: &[Tool] = &[
+    Tool { program: "ip", package: "iproute2", suite: "pods with a network of their own" },
+    Tool { program: "chromium", package: "chromium", suite: "pages of timelines" },
+];
 
 pub(crate) fn run(args: Args) -> Result<()> {
     ensure(TOOLS, args.no_install)?;

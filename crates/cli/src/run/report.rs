@@ -165,7 +165,7 @@ impl Report {
     fn pod(&mut self, change: PodChange) {
         let name = self.name(&change.pod.metadata);
         if let Some((_, timeline)) = &mut self.timeline {
-            timeline.pod(&change.plan);
+            timeline.pod(&change.plan, change.at);
         }
         self.version += 1;
         match self.format {

@@ -28,6 +28,8 @@ pub(crate) struct PodScene<'a> {
     pub(crate) phases: Vec<(Span, &'a str)>,
     /// When all its containers were ready.
     pub(crate) ready: Vec<Span>,
+    /// The marks of the pod itself.
+    pub(crate) marks: Vec<&'a Mark>,
     /// When its sandboxes were there.
     pub(crate) sandboxes: Vec<f64>,
     pub(crate) lanes: Vec<Lane<'a>>,
@@ -168,11 +170,6 @@ impl<'a> Scene<'a> {
         let pods = sort_out(timeline).into_iter().map(|parts| parts.scene(end)).collect();
         Self { end, pods }
     }
-
-    /// How many lanes there are.
-    pub(crate) fn lanes(&self) -> usize {
-        self.pods.iter().map(|p| p.lanes.len()).sum()
-    }
 }
 
 /// What belongs to one pod.
@@ -270,8 +267,9 @@ impl<'a> Parts<'a> {
             from,
             to,
             phases: phases(&marks, from, to),
-            ready: ready(&lanes, to),
+            ready: ready(&marks, &lanes, to),
             sandboxes,
+            marks,
             lanes,
             bounds: bounds.into_iter().filter(|b| b.container.is_none()).collect(),
             path: Path::default(),
@@ -320,8 +318,9 @@ fn phases<'a>(marks: &[&'a Mark], from: f64, to: f64) -> Vec<(Span, &'a str)> {
     all
 }
 
-/// When all containers that count were ready (kubelet: `GeneratePodReadyCondition`, without gates).
-fn ready(lanes: &[Lane<'_>], to: f64) -> Vec<Span> {
+/// When the pod was Ready: from where it says so, or else from where all containers that count are ready
+/// (kubelet: `GeneratePodReadyCondition`), to where one of them no longer is.
+fn ready(marks: &[&Mark], lanes: &[Lane<'_>], to: f64) -> Vec<Span> {
     let counts = |lane: &&Lane<'_>| {
         !matches!(lane.kind, Some(ContainerKind::Init | ContainerKind::Ephemeral))
     };
@@ -335,6 +334,16 @@ fn ready(lanes: &[Lane<'_>], to: f64) -> Vec<Span> {
         }));
     }
     changes.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let said = marks.iter().filter(|m| m.step == Step::Ready).map(|m| m.at);
+    let said: Vec<Span> = said
+        .map(|from| {
+            let end = changes.iter().find(|c| c.0 > from && !c.2).map(|c| c.0);
+            Span { from, to: end.unwrap_or(to), open: end.is_none() }
+        })
+        .collect();
+    if !said.is_empty() {
+        return said;
+    }
     let mut is_ready = vec![false; lanes.len()];
     let mut since = None;
     let mut all = Vec::new();

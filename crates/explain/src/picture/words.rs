@@ -1,11 +1,11 @@
 //! Times and texts, as pictures say them.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::critical::Goal;
-use super::scene::PodScene;
-use crate::timeline::{Bounded, ContainerKind, HookName, ProbeName};
+use super::scene::{PodScene, Probe, Segment, Span, What};
+use crate::timeline::{Bounded, Bounds, ContainerKind, HookName, Mark, ProbeName, Step};
 
 /// A length of time in seconds: `3 ms`, `1.25 s`, `2m05s`, `1h02m`.
 pub(crate) fn time(seconds: f64) -> impl fmt::Display {
@@ -94,25 +94,35 @@ pub(crate) fn outcome(pod: &PodScene<'_>) -> String {
     parts.join(", ")
 }
 
-/// The critical path: `sandbox 20 ms → migrate 0.5 s → app 1 s`.
+/// The critical path: `sandbox 20 ms → migrate 0.5 s → app 1 s`; of a long one only its longest parts.
 pub(crate) fn path(pod: &PodScene<'_>) -> Option<String> {
-    let stretches = &pod.path.stretches;
     let name = |lane: Option<usize>| {
         let name = lane.and_then(|l| pod.lanes.get(l)).map_or("sandbox", |l| l.name);
         clean(name, 63)
     };
     // Runs of the same container follow each other.
     let mut parts: Vec<(Option<usize>, f64)> = Vec::new();
-    for s in stretches {
+    for s in &pod.path.stretches {
         match parts.last_mut() {
             Some((lane, length)) if *lane == s.lane => *length += s.to - s.from,
             _ => parts.push((s.lane, s.to - s.from)),
         }
     }
-    let words: Vec<String> =
-        parts.iter().map(|&(l, t)| format!("{} {}", name(l), time(t))).collect();
-    (!words.is_empty()).then(|| words.join(" → "))
+    let say = |&(lane, length): &(Option<usize>, f64)| format!("{} {}", name(lane), time(length));
+    if parts.is_empty() {
+        return None;
+    }
+    if parts.len() <= MANY_PARTS {
+        return Some(parts.iter().map(say).collect::<Vec<_>>().join(" → "));
+    }
+    let count = parts.len();
+    parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let longest: Vec<String> = parts.iter().take(4).map(say).collect();
+    Some(format!("{count} steps, the longest {}", longest.join(", ")))
 }
+
+/// With more parts than this, nobody would read them all.
+const MANY_PARTS: usize = 10;
 
 /// One line of at most `max` characters: nothing in it moves the cursor, turns the direction of what
 /// follows, or is invisible. What is cut off leaves an ellipsis.
@@ -168,3 +178,132 @@ pub(crate) fn scale(end: f64, most: usize) -> Vec<f64> {
     let count = (end / step + 1e-9).floor().min(1000.0) as u32;
     (0..=count).map(|i| f64::from(i) * step).collect()
 }
+
+/// What a segment is, for people: `waiting for the startupProbe of sidecar tunnel`.
+pub(crate) fn segment(segment: &Segment<'_>, most: usize) -> String {
+    let why = clean(segment.why, most);
+    match segment.what {
+        What::Waiting if why.is_empty() => "waiting".to_owned(),
+        What::Waiting => format!("waiting for {why}"),
+        What::BackOff if why.is_empty() => "back-off".to_owned(),
+        What::BackOff if is_of_start(segment.why) => "back-off before it is tried again".to_owned(),
+        What::BackOff => format!("back-off: {why}"),
+        what => what.words().to_owned(),
+    }
+}
+
+/// Words of `holdfast_lifecycle::order`, not of a runtime that refused.
+fn is_of_start(why: &str) -> bool {
+    why.starts_with("the end of its last run")
+}
+
+/// When: `0.5 s to 1.2 s (700 ms)`.
+pub(crate) fn span(span: Span) -> String {
+    let (from, to) = (time(span.from), time(span.to));
+    let length = time(span.to - span.from);
+    match span.open {
+        true => format!("{from} to the end of the recording ({length})"),
+        false => format!("{from} to {to} ({length})"),
+    }
+}
+
+/// Answers of a probe: `startupProbe failed at 3 s: connection refused`.
+pub(crate) fn answer(answer: &Probe<'_>, most: usize) -> String {
+    let what = match answer.passed {
+        Some(true) => "passed",
+        Some(false) => "failed",
+        None => "could not be run",
+    };
+    let name = probe(answer.probe);
+    let message = answer.message.map(|m| format!(": {}", clean(m, most))).unwrap_or_default();
+    match answer.count {
+        1 => format!("{name} {what} at {}{message}", time(answer.at)),
+        n => {
+            let (from, to) = (time(answer.at), time(answer.to));
+            format!("{name} {what} {n} times, {from} to {to}{message}")
+        }
+    }
+}
+
+/// What is known beforehand: `ready: 2 s at the earliest, no bound: …`.
+pub(crate) fn bounds(bounds: &Bounds, most: usize) -> String {
+    let note = match bounds.note.is_empty() {
+        true => String::new(),
+        false => format!(": {}", clean(&bounds.note, most)),
+    };
+    format!("{}: {}{note}", bounded(bounds.what), interval(bounds.earliest, bounds.latest))
+}
+
+/// What a mark says, and a message that may be long.
+pub(crate) fn mark(mark: &Mark) -> (String, Option<&str>) {
+    let text = match &mark.step {
+        Step::SandboxReady => "the sandbox is there".to_owned(),
+        Step::Phase { phase } => format!("phase {}", clean(phase, 40)),
+        Step::Pull => "pulls its image".to_owned(),
+        Step::Pulled => "has its image".to_owned(),
+        Step::Start { waited_for, .. } => {
+            return ("is asked to start, after".to_owned(), Some(waited_for));
+        }
+        Step::Running => "runs".to_owned(),
+        Step::Started => "counts as started".to_owned(),
+        Step::Ready if mark.container.is_none() => "is Ready".to_owned(),
+        Step::Ready => "counts as ready".to_owned(),
+        Step::Unready => "no longer counts as ready".to_owned(),
+        Step::Probe { probe: name, passed, message } => {
+            let what = match passed {
+                Some(true) => "passed",
+                Some(false) => "failed",
+                None => "could not be run",
+            };
+            return (format!("{} {what}", probe(*name)), message.as_deref());
+        }
+        Step::HookBegun { hook: name } => format!("{} begins", hook(*name)),
+        Step::HookEnded { hook: name } => format!("{} has ended", hook(*name)),
+        Step::Stop { grace_seconds } => format!("is told to stop within {grace_seconds} s"),
+        Step::Exited { exit_code } => format!("ends with {exit_code}"),
+        Step::Refused { reason } => return ("is put off".to_owned(), Some(reason)),
+    };
+    (text, None)
+}
+
+/// Text for XML and HTML, in an element or in a quoted attribute.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            // XML has no way to say them.
+            '\n' | '\t' => out.push(' '),
+            c if c.is_control() || is_invisible(c) || ('\u{fffe}'..='\u{ffff}').contains(&c) => {
+                out.push('\u{fffd}');
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A text of several lines in which one sees what is there: `<U+202E>` in place of what is not seen.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let bad = |c: char| (c.is_control() && c != '\n' && c != '\t') || is_invisible(c);
+    if !text.contains(bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if bad(c) {
+            let _ = write!(out, "<U+{:04X}>", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+#[path = "words_tests.rs"]
+mod tests;
