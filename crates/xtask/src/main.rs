@@ -10,6 +10,7 @@ mod deny;
 mod fuzz;
 mod generate;
 mod loc;
+mod pictures;
 mod purity;
 mod run;
 mod test;
@@ -49,6 +50,8 @@ enum Task {
     Completions(generate::Args),
     /// Write man pages
     Man(generate::Args),
+    /// Draw the pictures of the documentation anew, from runs of the examples
+    Pictures,
     /// Bring up, look at and take down a real Kubernetes on this machine (`cargo xtask cluster help`)
     #[command(disable_help_flag = true)]
     Cluster(Rest),
@@ -92,6 +95,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Fuzz(args) => fuzz::run(args),
         Task::Completions(args) => generate::run(What::Completions, args),
         Task::Man(args) => generate::run(What::Man, args),
+        Task::Pictures => pictures::run(),
         Task::Cluster(rest) => e2e("cluster", rest),
         Task::Image(rest) => e2e("image", rest),
         Task::Judge(rest) => e2e("judge", rest),

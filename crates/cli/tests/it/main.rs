@@ -33,6 +33,7 @@ mod racks;
 mod readers;
 mod sidecars;
 mod size;
+mod timelines;
 
 fn main() -> std::process::ExitCode {
     // In a container of a test, which has this program for it.
@@ -51,6 +52,7 @@ fn main() -> std::process::ExitCode {
         racks::TESTS,
         readers::TESTS,
         size::TESTS,
+        timelines::TESTS,
         examples::TESTS,
         full_disk::TESTS,
         images::TESTS,

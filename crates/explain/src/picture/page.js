@@ -221,6 +221,7 @@
     parts.push(list);
     panel.replaceChildren(...parts);
     panel.hidden = false;
+    drawAxis();
     panel.scrollTop = 0;
     hideTip();
     if (first && first.offsetTop > panel.clientHeight - 80) panel.scrollTop = first.offsetTop - 120;
@@ -229,6 +230,7 @@
   const close = () => {
     if (panel.hidden) return;
     panel.hidden = true;
+    drawAxis();
     if (opener) {
       opener.removeAttribute('aria-selected');
       go(opener);

@@ -106,6 +106,11 @@ impl<'s> Pen<'s> {
         for row in block.rows.iter().filter(|r| r.lane.is_none()) {
             self.path(block, row, out);
         }
+        for (row, lane) in block.rows.iter().filter_map(|r| r.lane().map(|lane| (r, lane))) {
+            let _ = write!(out, "<g transform=\"translate(0 {})\">", row.y);
+            self.points(lane, out);
+            out.push_str("</g>\n");
+        }
     }
 
     /// The critical path of a pod through its lanes.
@@ -196,6 +201,11 @@ impl<'s> Pen<'s> {
             let text = format!("{}, {}", words::hook(hook.hook), words::span(hook.span));
             self.bar(hook.span, (BAR.0 + BAR.1, 3), "hook", &text, &[], out);
         }
+        self.bounds(&lane.bounds, LANE, out);
+    }
+
+    /// The answers of its probes and its exits, over everything else.
+    fn points(&self, lane: &Lane<'_>, out: &mut String) {
         for probe in &lane.probes {
             self.probe(probe, out);
         }
@@ -223,7 +233,6 @@ impl<'s> Pen<'s> {
                 exit.code,
             );
         }
-        self.bounds(&lane.bounds, LANE, out);
     }
 
     fn segment(&self, segment: &Segment<'_>, out: &mut String) {
@@ -248,7 +257,7 @@ impl<'s> Pen<'s> {
         let label = [long.as_str(), short].into_iter().find(|l| width(l) + 16.0 < to - from);
         let y = BAR.0 + BAR.1 / 2;
         let line = match label {
-            Some(label) => from + width(label) + 10.0,
+            Some(label) => from + width(label) * 0.94 + 8.0,
             None => from,
         };
         let _ = write!(out, "<g class=\"{class}\"><title>{}</title>", escape(&title));
