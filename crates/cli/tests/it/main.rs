@@ -33,7 +33,6 @@ mod racks;
 mod readers;
 mod sidecars;
 mod size;
-mod timelines;
 
 fn main() -> std::process::ExitCode {
     // In a container of a test, which has this program for it.
@@ -52,7 +51,6 @@ fn main() -> std::process::ExitCode {
         racks::TESTS,
         readers::TESTS,
         size::TESTS,
-        timelines::TESTS,
         examples::TESTS,
         full_disk::TESTS,
         images::TESTS,

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-use super::critical::Goal;
-use super::scene::{PodScene, Probe, Segment, Span, What};
+use super::scene::{Lane, PodScene, Probe, Segment, Span, What};
 use crate::timeline::{Bounded, Bounds, ContainerKind, HookName, Mark, ProbeName, Step};
 
 /// A length of time in seconds: `3 ms`, `1.25 s`, `2m05s`, `1h02m`.
@@ -88,8 +87,12 @@ pub(crate) fn outcome(pod: &PodScene<'_>) -> String {
         Some((span, phase @ ("Succeeded" | "Failed"))) => {
             parts.push(format!("{} at {}", clean(phase, 20), time(span.from)));
         }
-        _ if pod.path.goal == Goal::Ended => parts.push(format!("ended at {}", time(pod.path.at))),
-        _ => {}
+        _ => {
+            let goes_on = |lane: &Lane<'_>| lane.segments.last().is_some_and(|s| s.span.open);
+            let ends = pod.lanes.iter().filter_map(|l| l.exits.last()).map(|e| e.at);
+            let last = ends.max_by(f64::total_cmp).filter(|_| !pod.lanes.iter().any(goes_on));
+            parts.extend(last.map(|at| format!("ended at {}", time(at))));
+        }
     }
     parts.join(", ")
 }

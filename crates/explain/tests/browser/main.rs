@@ -1,6 +1,8 @@
 //! The page of a timeline in a real browser: what is seen, what can be done with it, and what it leaves
 //! alone.
 
+#![allow(clippy::unwrap_used, reason = "a test program")]
+
 mod chromium;
 
 use std::path::PathBuf;
