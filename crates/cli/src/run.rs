@@ -129,6 +129,9 @@ fn prepare(args: &RunArgs, by: RunBy) -> anyhow::Result<Option<Prepared>> {
         }
     }
     note_unused_images(args, &loaded);
+    if args.schedule && !loaded.objects.iter().any(|o| matches!(o, Object::CronJob(_))) {
+        say!("note: --schedule: the manifests hold no CronJob");
+    }
     Ok(Some(Prepared { loaded, config, site }))
 }
 

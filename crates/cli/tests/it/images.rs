@@ -20,6 +20,7 @@ crate::tests! {
     an_archive_with_layers,
     a_map_in_a_file,
     a_map_that_nothing_uses_is_noted,
+    a_schedule_of_nothing_is_noted,
     the_hosts_files_need_a_command,
 }
 
@@ -205,4 +206,9 @@ fn a_map_that_nothing_uses_is_noted() {
     let done = run.args("--image nginx:1.27=host --image host=host").done().code(0);
     assert!(done.said("--image nginx:1.27: no container has this image"), "{done:#?}");
     assert!(!done.said("--image host:"), "{done:#?}");
+}
+
+fn a_schedule_of_nothing_is_noted() {
+    let done = Run::of(&[web(c("app", "exit 0"))]).args("--schedule").done().code(0);
+    assert!(done.said("--schedule: the manifests hold no CronJob"), "{done:#?}");
 }
