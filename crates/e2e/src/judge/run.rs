@@ -49,7 +49,7 @@ pub(super) enum Verdict {
     Same,
     /// The kubelet did not do the same twice.
     Race,
-    /// It differed at first, and was the same when both ran again, at the latest alone.
+    /// It differed at first, and was the same when both ran again, at the latest among few.
     Unsteady(Side, Vec<Difference>),
     Different(Side, Vec<Difference>),
 }
@@ -100,12 +100,19 @@ fn hold(args: &Args) -> Result<()> {
     let mut results = results.into_inner().unwrap_or_else(|e| e.into_inner());
     // What differs only while a dozen others run beside it, on a machine that is too slow for them, is
     // the machine's doing.
-    for pod in &pods {
-        if let Some(Ok(verdict @ Verdict::Different(..))) = results.get_mut(&pod.name)
+    let differ = |pod: &&Pod| matches!(results.get(&pod.name), Some(Ok(Verdict::Different(..))));
+    let differing: Vec<&Pod> = pods.iter().filter(differ).collect();
+    let settled = Mutex::new(Vec::new());
+    in_parallel(FEW, &differing, |pod| {
+        if let Ok(Verdict::Same | Verdict::Race) = judge.verdict(pod, args.verbose) {
+            eprintln!("{}: the same among few", pod.name);
+            settled.lock().unwrap_or_else(|e| e.into_inner()).push(pod.name.clone());
+        }
+    });
+    for name in settled.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        if let Some(Ok(verdict)) = results.get_mut(&name)
             && let Verdict::Different(side, found) = &*verdict
-            && let Ok(Verdict::Same | Verdict::Race) = judge.verdict(pod, args.verbose)
         {
-            eprintln!("{}: the same when alone", pod.name);
             *verdict = Verdict::Unsteady(*side, found.clone());
         }
     }
@@ -239,6 +246,9 @@ impl Judge {
         Ok(if is_kubelets { Verdict::Race } else { Verdict::Unsteady(side, found) })
     }
 }
+
+/// How many pods run at a time that have differed among many.
+const FEW: usize = 3;
 
 /// Whether something is different in both.
 pub(super) fn same_places(a: &[Difference], b: &[Difference]) -> bool {
