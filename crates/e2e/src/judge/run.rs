@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// Begin with this pod of the seed
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Only these pods of the seed
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["count", "from"])]
+    only: Vec<u64>,
     /// How many pods at a time
     #[arg(long, default_value_t = 16)]
     jobs: usize,
@@ -76,8 +79,11 @@ fn hold(args: &Args) -> Result<()> {
         bail!("there is nobody to hold against the kubelet: --targets process,cri");
     }
     let judge = Judge { sides: Sides::new()?, others, next_slot: AtomicU64::new(0) };
-    let pods: Vec<Pod> =
-        (args.from..args.from + args.count).map(|n| random::pod(args.seed, n)).collect();
+    let numbers = match args.only.is_empty() {
+        true => (args.from..args.from + args.count).collect(),
+        false => args.only.clone(),
+    };
+    let pods: Vec<Pod> = numbers.into_iter().map(|n| random::pod(args.seed, n)).collect();
     let results = Mutex::new(BTreeMap::new());
     let begin = std::time::Instant::now();
     in_parallel(args.jobs, &pods, |pod| {
