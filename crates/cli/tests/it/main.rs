@@ -23,6 +23,7 @@ mod cri_output;
 mod cronjobs;
 mod ending;
 mod examples;
+mod explained;
 mod full_disk;
 mod images;
 mod inits;
@@ -52,6 +53,7 @@ fn main() -> std::process::ExitCode {
         readers::TESTS,
         size::TESTS,
         examples::TESTS,
+        explained::TESTS,
         full_disk::TESTS,
         images::TESTS,
         inits::TESTS,
