@@ -128,6 +128,7 @@ impl Assets {
                 .map(|names| names.kernel),
             host_network,
             host_pid: spec.host_pid,
+            containers: spec.init_containers.len() + spec.containers.len(),
             host_ipc: spec.host_ipc,
             share_process_namespace: spec.share_process_namespace == Some(true),
             host_ports,

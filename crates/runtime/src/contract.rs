@@ -136,6 +136,8 @@ pub struct SandboxConfig {
     pub confinement: Confinement,
     /// A directory of this machine that is the pod's own and goes with it.
     pub directory: PathBuf,
+    /// How many containers it is going to have when all goes well, so that a runtime may prepare them.
+    pub containers: usize,
 }
 
 /// What `/etc/resolv.conf` says.

@@ -83,6 +83,12 @@ pub fn open_canonical(path: &Path) -> io::Result<OwnedFd> {
     Ok(openat2(rustix::fs::CWD, path, OFlags::PATH | OFlags::CLOEXEC, strict)?)
 }
 
+/// The root directory of the caller, as an `O_PATH` descriptor.
+pub(crate) fn root() -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/", flags, Mode::empty())?)
+}
+
 /// `openat2` without its spurious EAGAIN, which it gives while anything is renamed or mounted.
 fn openat2(
     at: BorrowedFd<'_>,

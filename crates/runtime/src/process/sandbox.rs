@@ -66,6 +66,7 @@ impl ProcessRuntime {
             hostname: config.hostname.clone(),
             network: attached.is_some(),
             ipc: !config.host_ipc,
+            starts: config.containers,
             pids: if config.share_process_namespace {
                 Pids::Pod
             } else if config.host_pid {

@@ -316,6 +316,7 @@ pub fn sandbox() -> SandboxConfig {
         pod: pod(),
         name: "web".to_owned(),
         hostname: Some("web".to_owned()),
+        containers: 3,
         ..SandboxConfig::default()
     }
 }

@@ -27,6 +27,7 @@ crate::tests! {
         a_missing_source_is_a_run_error,
         shared_memory_is_the_pods,
         mounts_are_passed_on_as_asked_for,
+        a_mount_that_comes_later_is_seen,
         nothing_is_mounted_on_the_host;
     any:
 }
@@ -309,10 +310,10 @@ fn shared_memory_is_the_pods() {
     });
 }
 
-fn mounts_are_passed_on_as_asked_for() {
-    // A place whose mounts are passed on, in a mount namespace of the test's own, made before the
-    // launcher is.
-    use nix::mount::{MsFlags, mount as sys_mount, umount};
+/// A place whose mounts are passed on, in a mount namespace of the test's own. To be made before the
+/// launcher is.
+fn shared_place() -> PathBuf {
+    use nix::mount::{MsFlags, mount as sys_mount};
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
     let none: Option<&str> = None;
     sys_mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
@@ -320,6 +321,34 @@ fn mounts_are_passed_on_as_asked_for() {
     fs::create_dir_all(&place).unwrap();
     sys_mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
     sys_mount(none, &place, none, MsFlags::MS_SHARED, none).unwrap();
+    place
+}
+
+fn a_mount_that_comes_later_is_seen() {
+    use nix::mount::{MsFlags, mount as sys_mount, umount};
+    let place = shared_place();
+    let later = place.join("later");
+    fs::create_dir(&later).unwrap();
+    with_pod(async |world| {
+        // While this one started, the next one's root was prepared.
+        world.sh(1, "true").await;
+        let none: Option<&str> = None;
+        sys_mount(Some("tmpfs"), &later, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        fs::write(later.join("file"), "seen").unwrap();
+        for number in 2..=4 {
+            let ended = world.sh(number, &format!("cat {}/file", later.display())).await;
+            assert_eq!(ended.stdout, "seen\n", "{ended:?}");
+        }
+    });
+    umount(&later).unwrap();
+    umount(&place).unwrap();
+    fs::remove_dir(&place).unwrap();
+}
+
+fn mounts_are_passed_on_as_asked_for() {
+    use nix::mount::{MsFlags, mount as sys_mount, umount};
+    let none: Option<&str> = None;
+    let place = shared_place();
     for name in ["in", "out", "off"] {
         fs::create_dir(place.join(name)).unwrap();
     }

@@ -59,13 +59,20 @@ pub(super) const PROBED: u8 = b'+';
 /// Goes on as the container's process; never returns.
 pub(super) fn become_container(birth: &Birth<'_>, parent: &Parent<'_>, status: &OwnedFd) -> ! {
     birth.context.dir.forget_lock_in_child();
-    let failure = match prepare(birth, parent) {
+    match prepare(birth, parent) {
         Ok(never) => match never {},
-        Err(Stop::Probed) => {
+        Err(stop) => end(stop, status),
+    }
+}
+
+/// Ends a process that has become nothing, and says why.
+pub(super) fn end(stop: Stop, status: &OwnedFd) -> ! {
+    let failure = match stop {
+        Stop::Probed => {
             let _ = rustix::io::write(status, &[PROBED]);
             exit_now(0)
         }
-        Err(Stop::Failed(failure)) => failure,
+        Stop::Failed(failure) => failure,
     };
     // A pipe takes this much at once; there is nobody to tell if it does not.
     let text = serde_json::to_vec(&failure).unwrap_or_default();
@@ -74,8 +81,10 @@ pub(super) fn become_container(birth: &Birth<'_>, parent: &Parent<'_>, status: &
 }
 
 /// Why there was no exec.
-enum Stop {
+pub(super) enum Stop {
+    /// It went wrong.
     Failed(Failure),
+    /// It went well, and was only to be tried.
     Probed,
 }
 
@@ -86,21 +95,40 @@ impl From<Failure> for Stop {
 }
 
 fn prepare(birth: &Birth<'_>, parent: &Parent<'_>) -> Result<Infallible, Stop> {
-    // runc: containers of containerd are sessions of their own.
-    let _ = rustix::process::setsid();
-    rustix::process::umask(rustix::fs::Mode::empty());
     let argv = match &birth.kind {
         Kind::Main(sources) | Kind::Probe(sources) => {
-            enter_sandbox(birth, sources)?;
+            build(birth, sources)?;
             &birth.spec.argv
         }
         Kind::Join { pidfd, argv } => {
+            begin();
             if let Some(pidfd) = pidfd {
                 join(birth, pidfd)?;
             }
             *argv
         }
     };
+    finish(birth, parent, argv)
+}
+
+fn begin() {
+    // runc: containers of containerd are sessions of their own.
+    let _ = rustix::process::setsid();
+    rustix::process::umask(rustix::fs::Mode::empty());
+}
+
+/// The first half of a main process: its namespaces and its root.
+pub(super) fn build(birth: &Birth<'_>, sources: &Sources) -> Result<(), Failure> {
+    begin();
+    enter_sandbox(birth, sources)
+}
+
+/// The second half: who it is, and its program.
+pub(super) fn finish(
+    birth: &Birth<'_>,
+    parent: &Parent<'_>,
+    argv: &[String],
+) -> Result<Infallible, Stop> {
     let (uid, gid) = identity(birth);
     own_output(birth, uid, gid);
     put(&birth.context.null, 0)

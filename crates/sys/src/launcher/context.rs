@@ -208,6 +208,9 @@ pub(super) struct HostMounts {
     file: File,
     parts: Vec<Part>,
     fresh: bool,
+    /// What the list says of others than ourselves, and how often that has changed.
+    others: String,
+    version: u64,
 }
 
 impl Context {
@@ -223,7 +226,13 @@ impl Context {
 impl HostMounts {
     /// Opens the kernel's list.
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self { file: File::open("/proc/self/mountinfo")?, parts: Vec::new(), fresh: false })
+        Ok(Self {
+            file: File::open("/proc/self/mountinfo")?,
+            parts: Vec::new(),
+            fresh: false,
+            others: String::new(),
+            version: 0,
+        })
     }
 
     /// Reads the list again if it has changed; the launcher's own mounts change it too.
@@ -241,8 +250,20 @@ impl HostMounts {
         self.file.read_to_string(&mut text)?;
         let all = mountinfo::parse(&text);
         self.parts = host::parts(&mountinfo::visible(&all), locked, staging);
+        let own = staging.to_str();
+        let is_other = |line: &&str| own.is_none_or(|own| !line.contains(own));
+        let others: String = text.split_inclusive('\n').filter(is_other).collect();
+        if others != self.others {
+            self.others = others;
+            self.version += 1;
+        }
         self.fresh = true;
         Ok(())
+    }
+
+    /// Changes with the host's mounts, and not with the launcher's own.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     /// The parts of a root made of them.

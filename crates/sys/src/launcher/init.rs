@@ -10,10 +10,10 @@ use super::child::PROBED;
 use super::context::{self, Context, HostMounts, Own};
 use super::launch::{self, Launched};
 use super::memory::Volumes;
-use super::protocol::{Failure, Init, Isolation, Mode, Pids, Ready, Root, Spec};
+use super::protocol::{Failure, Init, Isolation, Mode, Pids, Ready, Spec};
 use super::sandbox::Sandbox;
 use crate::caps::Caps;
-use crate::cgroup::{self, Cgroup, Controllers, Limits};
+use crate::cgroup::{self, Cgroup, Controllers};
 use crate::clone::{Cloned, clone3, exit_now};
 use crate::mountinfo::{self, MountEntry};
 use crate::rundir::{self, RunDir};
@@ -289,7 +289,7 @@ fn begin_trial(context: &mut Context) -> Result<Launched, Failure> {
     let [Ok(stdout), Ok(stderr)] = output else {
         return Err(Failure::run("no more descriptors"));
     };
-    let (spec, mut memory) = (probe_spec(), Volumes::default());
+    let (spec, mut memory) = (Spec::any(), Volumes::default());
     launch::start(context, &sandbox, &mut memory, &spec, [&stdout, &stderr], true)
 }
 
@@ -319,27 +319,5 @@ fn verdict(status: &OwnedFd) -> Result<(), Failure> {
             Failure::run(format!("a trial container failed: {}", String::from_utf8_lossy(said)))
         })),
         _ => Err(Failure::run("a trial container crashed")),
-    }
-}
-
-fn probe_spec() -> Spec {
-    Spec {
-        instance: 0,
-        sandbox: 0,
-        pod: String::new(),
-        name: String::new(),
-        argv: vec!["true".to_owned()],
-        env: Vec::new(),
-        cwd: Path::new("/").to_owned(),
-        root: Root::Host,
-        read_only_root: false,
-        mounts: Vec::new(),
-        uid: None,
-        gid: None,
-        groups: Vec::new(),
-        privileged: false,
-        caps: Some(Caps::defaults()),
-        no_new_privs: false,
-        limits: Limits::default(),
     }
 }

@@ -55,9 +55,7 @@ pub(super) fn start(
     let cgroup = match &sandbox.cgroup {
         Some(pod) => Some(leaf(context, pod, spec, &mut warnings)?),
         None => {
-            if spec.limits != crate::cgroup::Limits::default() {
-                warnings.push(NO_CGROUP.to_owned());
-            }
+            limit(context, None, spec, &mut warnings)?;
             None
         }
     };
@@ -93,20 +91,36 @@ fn leaf(
         |error: io::Error| Failure::create(format!("cannot make the container's cgroup: {error}"));
     let leaf = pod.child(&spec.instance.to_string());
     leaf.create().map_err(fail)?;
-    match leaf.prepare_leaf(&context.controllers, &spec.limits) {
-        Ok(()) => {
-            warnings.extend(context.controllers.not_kept(&spec.limits));
-            Ok(leaf)
-        }
-        Err(error) => {
+    match limit(context, Some(&leaf), spec, warnings) {
+        Ok(()) => Ok(leaf),
+        Err(failure) => {
             let _ = leaf.remove();
-            Err(Failure::create(format!("cannot set the container's limits: {error}")))
+            Err(failure)
         }
     }
 }
 
+/// Sets the container's limits, as far as they can be kept.
+pub(super) fn limit(
+    context: &Context,
+    leaf: Option<&Cgroup>,
+    spec: &Spec,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let Some(leaf) = leaf else {
+        if spec.limits != crate::cgroup::Limits::default() {
+            warnings.push(NO_CGROUP.to_owned());
+        }
+        return Ok(());
+    };
+    leaf.prepare_leaf(&context.controllers, &spec.limits)
+        .map_err(|error| Failure::create(format!("cannot set the container's limits: {error}")))?;
+    warnings.extend(context.controllers.not_kept(&spec.limits));
+    Ok(())
+}
+
 /// Runs `act` with a new status pipe and keeps the reading end.
-fn in_pipe(act: impl FnOnce(OwnedFd) -> io::Result<Pid>) -> io::Result<(Pid, OwnedFd)> {
+pub(super) fn in_pipe(act: impl FnOnce(OwnedFd) -> io::Result<Pid>) -> io::Result<(Pid, OwnedFd)> {
     let (read, write) = status_pipe()?;
     Ok((act(write)?, read))
 }
@@ -207,7 +221,11 @@ pub(super) fn exec(
 
 /// Refuses what cannot be done here, so that nothing is silently left out; the answer is what the
 /// container may keep.
-fn check(context: &Context, spec: &Spec, warnings: &mut Vec<String>) -> Result<Caps, Failure> {
+pub(super) fn check(
+    context: &Context,
+    spec: &Spec,
+    warnings: &mut Vec<String>,
+) -> Result<Caps, Failure> {
     if spec.argv.is_empty() {
         return Err(Failure::create("no command specified"));
     }

@@ -26,6 +26,7 @@ mod sandbox;
 mod server;
 mod shim;
 pub mod socket;
+mod spare;
 mod system;
 
 use std::io;

@@ -199,6 +199,8 @@ pub struct Sandbox {
     pub ipc: bool,
     /// Who shares PIDs.
     pub pids: Pids,
+    /// How many containers are going to be started in it one after the other.
+    pub starts: usize,
 }
 
 /// How PID namespaces are shared.
@@ -308,6 +310,31 @@ pub struct Spec {
     pub no_new_privs: bool,
     /// Its limits.
     pub limits: Limits,
+}
+
+impl Spec {
+    /// A container like any other, with the host's files and nothing that is its own.
+    pub(crate) fn any() -> Self {
+        Self {
+            instance: 0,
+            sandbox: 0,
+            pod: String::new(),
+            name: String::new(),
+            argv: vec!["true".to_owned()],
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            root: Root::Host,
+            read_only_root: false,
+            mounts: Vec::new(),
+            uid: None,
+            gid: None,
+            groups: Vec::new(),
+            privileged: false,
+            caps: Some(Caps::defaults()),
+            no_new_privs: false,
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// Body of [`Request::Exec`].

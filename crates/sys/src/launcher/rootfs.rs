@@ -115,10 +115,7 @@ impl<'a> Builder<'a> {
         if !self.spec.privileged {
             system::mask(&self, root.as_fd())?;
         }
-        // runc makes the working directory if it is missing, before the root becomes read-only.
-        if paths::open(root.as_fd(), &self.spec.cwd).is_err() {
-            let _ = paths::open_or_create(root.as_fd(), &self.spec.cwd, true);
-        }
+        make_cwd(root.as_fd(), &self.spec.cwd);
         if self.spec.read_only_root {
             let read_only = Change { set: attr::RDONLY, ..Change::default() };
             for part in &self.parts {
@@ -286,6 +283,24 @@ impl<'a> Builder<'a> {
         }
         fs::set_permissions(&upper, fs::Permissions::from_mode(like.mode() & 0o7777))?;
         mount::mount("overlay", target, &options)
+    }
+}
+
+/// Adds its mounts and its working directory to a container whose root is in place already.
+pub(super) fn add_mounts(spec: &Spec, sources: &Sources) -> Result<(), Failure> {
+    let root = paths::root().during(|| "cannot open the container's root".to_owned())?;
+    for (spec, source) in spec.mounts.iter().zip(sources) {
+        bind(root.as_fd(), spec, source)
+            .map_err(|error| Failure::run(format!("{}: {}", mounting(spec), words(&error))))?;
+    }
+    make_cwd(root.as_fd(), &spec.cwd);
+    Ok(())
+}
+
+/// runc makes the working directory if it is missing, before the root becomes read-only.
+fn make_cwd(root: BorrowedFd<'_>, cwd: &Path) {
+    if paths::open(root, cwd).is_err() {
+        let _ = paths::open_or_create(root, cwd, true);
     }
 }
 

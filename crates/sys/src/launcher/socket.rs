@@ -13,7 +13,7 @@ use super::protocol::Packet;
 /// The largest message put into a packet itself; far under the smallest usual socket buffer.
 const INLINE: usize = 48 * 1024;
 /// No more descriptors than this come with one packet.
-const MAX_FDS: usize = 8;
+pub(super) const MAX_FDS: usize = 32;
 /// In front of a packet: the message follows, or it is in the first descriptor.
 const HERE: u8 = b'h';
 const IN_FILE: u8 = b'f';
@@ -40,9 +40,18 @@ pub struct Outgoing {
 /// # Errors
 /// If it cannot be written as JSON (a path that is not UTF-8), or no memory file could be made.
 pub fn prepare<T: Serialize>(packet: &Packet<T>, fds: Vec<OwnedFd>) -> io::Result<Outgoing> {
+    prepare_within(packet, fds, INLINE)
+}
+
+/// As [`prepare`], for an inbox that takes so many bytes.
+pub(super) fn prepare_within<T: Serialize>(
+    packet: &Packet<T>,
+    fds: Vec<OwnedFd>,
+    limit: usize,
+) -> io::Result<Outgoing> {
     let mut bytes = vec![HERE];
     serde_json::to_writer(&mut bytes, packet)?;
-    if bytes.len() <= INLINE {
+    if bytes.len() <= limit {
         return Ok(Outgoing { bytes, file: None, fds });
     }
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
@@ -82,6 +91,11 @@ impl Default for Inbox {
 }
 
 impl Inbox {
+    /// For messages made by [`prepare_within`] of the same limit.
+    pub(super) fn of(limit: usize) -> Self {
+        Self(vec![0; limit])
+    }
+
     /// Receives a message; blocks or says `WouldBlock` as the socket does. `None` when the other side
     /// is gone.
     ///

@@ -1,6 +1,7 @@
 //! The launcher's loop: requests, ended children, status pipes, emptying cgroups; one `poll` for all.
 
 mod commands;
+mod spares;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,6 +23,7 @@ use crate::cgroup::Cgroup;
 use crate::clone::Pid;
 use crate::signals::{self, Ended, SignalFd};
 use commands::Command;
+use spares::Next;
 
 /// How long the processes of a run may take to die at its end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +40,8 @@ pub(super) struct Server {
     memory: Volumes,
     containers: HashMap<u64, Container>,
     execs: HashMap<u64, Command>,
+    /// What is prepared for sandboxes.
+    next: HashMap<u64, Next>,
     /// Which of them a child is.
     children: HashMap<Pid, Child>,
     /// Sandboxes being dropped, with the request to answer.
@@ -51,6 +55,7 @@ enum Child {
     Container(u64),
     Exec(u64),
     Holder(u64),
+    Spare(u64),
 }
 
 /// The part of a start that containers and commands share.
@@ -98,6 +103,7 @@ impl Server {
             memory: Volumes::default(),
             containers: HashMap::new(),
             execs: HashMap::new(),
+            next: HashMap::new(),
             children: HashMap::new(),
             dropping: HashMap::new(),
             retired: Vec::new(),
@@ -214,6 +220,8 @@ impl Server {
                         // A mount of our own has changed the list; the first container of the sandbox
                         // need not wait until it is read, and would be told what is wrong with it.
                         let _ = self.context.as_mut().map(Context::refresh_mounts);
+                        self.expect(wish.sandbox, wish.starts);
+                        self.prepare_next(wish.sandbox);
                     }
                     Err(failure) => self.fail(id, failure),
                 }
@@ -222,9 +230,11 @@ impl Server {
             Request::DropMemory { pod } => self.memory.forget(&pod),
             Request::Start(spec) => {
                 let output = (fds.next(), fds.next());
+                let sandbox = spec.sandbox;
                 if let Err(failure) = self.start(id, spec, output) {
                     self.fail(id, failure);
                 }
+                self.prepare_next(sandbox);
             }
             Request::Exec(wish) => {
                 if let Err(failure) = self.exec(id, &wish, fds.next()) {
@@ -283,7 +293,10 @@ impl Server {
             .map_err(|error| Failure::create(format!("cannot list mounts: {error}")))?;
         let shim = launch::needs_shim(context, sandbox);
         let output = [&stdout, &stderr];
-        let launched = launch::start(context, sandbox, &mut self.memory, &spec, output, false)?;
+        let launched = match self.take_spare(&spec, output) {
+            Some(launched) => launched?,
+            None => self.launch_anew(&spec, output)?,
+        };
         let Launched { pid, status, cgroup, warnings } = launched;
         self.children.insert(pid, Child::Container(instance));
         let container = Container {
@@ -347,6 +360,7 @@ impl Server {
                     self.send(0, Reply::SandboxLost { sandbox });
                 }
                 Some(Child::Holder(_)) => {}
+                Some(Child::Spare(sandbox)) => self.spare_ended(sandbox, ended.pid),
                 // An orphan that came to us as the subreaper.
                 None => {}
             }
@@ -384,6 +398,7 @@ impl Server {
 
     fn drop_sandbox(&mut self, request: u64, sandbox: u64) {
         self.dropping.insert(sandbox, request);
+        self.forget_next(sandbox);
         for container in
             self.containers.values().filter(|c| c.spec.sandbox == sandbox && c.ended.is_none())
         {
