@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `engine` | the engine alone, in virtual time: lifecycles a second, cost per container |
 //! | `run` | the release binary on real processes: reaction times, time above bare fork+exec, size, memory |
+//! | `explain` | a look ahead at a large pod, from the start of the command to its end |
 //! | `helpers` | `wait` and `render` beside what people use for it: how soon, and what a kill leaves |
 //! | `peer` | the same pods under `podman kube play`, in the same run, and what it does differently |
 //! | `kubelet` | pods of a real kubelet and of `run --runtime cri` on the same containerd, in the same run |
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod engine;
+pub mod explain;
 pub mod helpers;
 pub mod kubelet;
 pub mod machine;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use holdfast_bench::run::{Holdfast, Size};
-use holdfast_bench::{engine, helpers, kubelet, machine, peer, run};
+use holdfast_bench::{engine, explain, helpers, kubelet, machine, peer, run};
 
 /// Measures holdfast, and prints Markdown
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ enum Command {
     Engine,
     /// `holdfast run` on real processes
     Run,
+    /// `holdfast explain` of a large pod
+    Explain,
     /// `holdfast wait` and `render`, and what people use for it
     Helpers,
     /// The same pods under `podman kube play`
@@ -63,6 +65,10 @@ fn main() -> Result<()> {
         wait(cli.quiet);
         let size = if smoke { Size::SMOKE } else { Size::FULL };
         print!("{}", run::report(&holdfast, size)?);
+    }
+    if is(&[Command::Explain, Command::All, Command::Smoke]) {
+        wait(cli.quiet);
+        print!("{}", explain::report(&holdfast, if smoke { 3 } else { 200 })?);
     }
     if is(&[Command::Helpers, Command::All]) {
         wait(cli.quiet);

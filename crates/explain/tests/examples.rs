@@ -1,5 +1,7 @@
 //! What is said of the examples, word for word where it matters.
 
+#![allow(clippy::unwrap_used, reason = "a test program")]
+
 use std::path::Path;
 
 use holdfast_explain::assume::{self, Assume, AssumeError};

@@ -1,9 +1,10 @@
 //! Every manifest of `examples/` does what its comment says.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use crate::run::Run;
+use crate::run::{HOLDFAST, Run};
 
 crate::tests! {
     order,
@@ -16,6 +17,7 @@ crate::tests! {
     deployment,
     config,
     docker_restart,
+    side_by_side,
     no_example_is_forgotten,
 }
 
@@ -29,6 +31,7 @@ const TESTED: &[&str] = &[
     "rack-render.yaml",
     "rack-sed.yaml",
     "retry.yaml",
+    "side-by-side.yaml",
     "sidecar-stop-order.yaml",
 ];
 
@@ -49,6 +52,31 @@ fn no_example_is_forgotten() {
         .collect();
     files.sort();
     assert_eq!(files, TESTED);
+}
+
+/// Its program is no real one; `explain` says what would become of it.
+fn side_by_side() {
+    let path = folder().join("side-by-side.yaml");
+    let explain = |more: &[&str]| {
+        let output = Command::new(HOLDFAST).arg("explain").arg(&path).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = explain(&[]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("nothing orders manager and netclient"), "{said}");
+    assert!(said.contains("from 105s"), "{said}");
+    // No colours in a pipe.
+    assert!(!said.contains('\u{1b}'), "{said}");
+    let (code, said) = explain(&["--assume", "nobody.ready=5s"]);
+    assert_eq!((code, said.as_str()), (Some(2), ""));
+    let (code, said) = explain(&["--fault", "kill:nobody@5s"]);
+    assert_eq!((code, said.as_str()), (Some(2), ""));
+    let (code, said) = explain(&["-o", "json", "--fault", "kill:manager@5s"]);
+    let all: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(code, Some(0));
+    let marks = &all["workloads"][0]["earliest"]["timeline"]["marks"];
+    let killed = |m: &serde_json::Value| m["exitCode"] == 137 && m["at"] == 5.0;
+    assert!(marks.as_array().unwrap().iter().any(killed), "{marks:#}");
 }
 
 /// The container output on stderr, without the prefix of the pod.
