@@ -325,6 +325,10 @@ pub(crate) enum ExplainFormat {
     Text,
     /// All of it, as one object
     Json,
+    /// The earliest course and the bounds, as a picture
+    Svg,
+    /// The same as a page in one file, with zoom and details
+    Html,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

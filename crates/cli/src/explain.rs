@@ -5,7 +5,8 @@ use std::io::Write;
 use anyhow::Context;
 use holdfast_explain::explanation::{Explanation, explain};
 use holdfast_explain::subject::Subject;
-use holdfast_explain::{assume, text};
+use holdfast_explain::timeline::Timeline;
+use holdfast_explain::{assume, picture, text};
 use holdfast_lifecycle::Options;
 use serde_json::json;
 
@@ -50,7 +51,14 @@ fn show(args: &ExplainArgs, explained: &[Explanation]) -> String {
             let kubernetes = format!("1.{}", args.kubernetes);
             format!("{:#}\n", json!({ "version": 1, "kubernetes": kubernetes, "workloads": pods }))
         }
+        ExplainFormat::Svg => picture::svg(&together(explained)),
+        ExplainFormat::Html => picture::html(&together(explained)),
     }
+}
+
+/// All of them in one timeline.
+fn together(explained: &[Explanation]) -> Timeline {
+    explained.iter().map(Explanation::timeline).collect()
 }
 
 /// Data; colours only for a terminal.

@@ -128,8 +128,12 @@ impl Explanation {
                 }
             };
             add(Bounded::Start, &b.start, holdfast_lifecycle::order::words(plan, &b.waits));
-            add(Bounded::Started, &b.started, String::new());
-            add(Bounded::Ready, &b.ready, String::new());
+            if plan.container(id).kind == Kind::Init {
+                add(Bounded::End, &b.end, String::new());
+            } else {
+                add(Bounded::Started, &b.started, String::new());
+                add(Bounded::Ready, &b.ready, String::new());
+            }
             for kill in b.kills.iter().filter(|kill| kill.chance != Chance::Excluded) {
                 let note = format!("by its {}", probe_name(kill.probe));
                 add(Bounded::Kill, &b.start.later(kill.after), note);

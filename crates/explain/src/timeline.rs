@@ -306,6 +306,33 @@ impl Step {
     }
 }
 
+/// Those of several workloads beside each other, each pod with a name of its own.
+impl FromIterator<Timeline> for Timeline {
+    fn from_iter<T: IntoIterator<Item = Self>>(parts: T) -> Self {
+        let (pods, marks, bounds) = (Vec::<Pod>::new(), Vec::new(), Vec::new());
+        let mut all = Self { version: VERSION, start: None, pods, marks, bounds };
+        for mut part in parts {
+            for pod in &mut part.pods {
+                let free = |name: &String| all.pods.iter().all(|p| p.name != *name);
+                let again = (2..).map(|n| format!("{} ({n})", pod.name));
+                let name = std::iter::once(pod.name.clone()).chain(again).find(free);
+                let new = name.unwrap_or_default();
+                let old = std::mem::replace(&mut pod.name, new.clone());
+                if old != new {
+                    let marks = part.marks.iter_mut().map(|m| &mut m.pod);
+                    let names = marks.chain(part.bounds.iter_mut().map(|b| &mut b.pod));
+                    names.filter(|name| **name == old).for_each(|name| name.clone_from(&new));
+                }
+            }
+            all.pods.append(&mut part.pods);
+            all.marks.append(&mut part.marks);
+            all.bounds.append(&mut part.bounds);
+        }
+        all.marks.sort_by(|a, b| a.at.total_cmp(&b.at));
+        all
+    }
+}
+
 /// A text that is no timeline.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseTimelineError {
@@ -351,5 +378,29 @@ impl Timeline {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_of_the_same_name_stay_apart() {
+        let of = |at| {
+            let text = format!(
+                r#"{{"version":1,"pods":[{{"name":"web","containers":[]}}],
+                "marks":[{{"at":{at},"pod":"web","step":"sandboxReady"}}],
+                "bounds":[{{"pod":"web","what":"ready","earliest":{at},"latest":null}}]}}"#
+            );
+            Timeline::parse(&text).unwrap()
+        };
+        let all: Timeline = [of(2), of(1)].into_iter().collect();
+        let names: Vec<&str> = all.pods.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["web", "web (2)"]);
+        let marks: Vec<_> = all.marks.iter().map(|m| (m.at, m.pod.as_str())).collect();
+        assert_eq!(marks, [(1.0, "web (2)"), (2.0, "web")]);
+        let bounds: Vec<_> = all.bounds.iter().map(|b| (b.earliest, b.pod.as_str())).collect();
+        assert_eq!(bounds, [(2.0, "web"), (1.0, "web (2)")]);
     }
 }

@@ -59,10 +59,10 @@
     to = Math.min(4000, Math.max(1, to));
     const room = scroll.clientWidth - names();
     const at = x === undefined ? room / 2 : Math.max(0, x - names());
-    const time = (scroll.scrollLeft + at) / (room * zoom);
+    const time = (scroll.scrollLeft + at - 8) / (room * zoom - 32);
     zoom = to;
     chart.style.setProperty('--zoom', zoom);
-    scroll.scrollLeft = time * room * zoom - at;
+    scroll.scrollLeft = time * (room * zoom - 32) + 8 - at;
     id('zoom').textContent = (zoom < 10 ? Math.round(zoom * 100) + ' %' : '× ' + Math.round(zoom));
     drawAxis();
   };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::critical::{self, Path};
 use crate::timeline::{
-    Bounds, Container, ContainerKind, HookName, Mark, ProbeName, Step, Timeline,
+    Bounded, Bounds, Container, ContainerKind, HookName, Mark, ProbeName, Step, Timeline,
 };
 
 /// A timeline to be drawn.
@@ -253,7 +253,13 @@ impl<'a> Parts<'a> {
         let open = to >= end && !marks.iter().any(over);
         let lane = |((name, container), marks): ((&'a str, Option<&'a Container>), _)| {
             let of_it = bounds.iter().filter(|b| b.container.as_deref() == Some(name)).copied();
-            lane(name, container, marks, of_it.collect(), Span { from, to, open })
+            lane(
+                name,
+                container,
+                marks,
+                without_repetition(of_it.collect()),
+                Span { from, to, open },
+            )
         };
         let mut lanes: Vec<Lane<'a>> = containers.into_iter().zip(of).map(lane).collect();
         if marks.is_empty() && lanes.iter().all(|l| l.marks.is_empty()) {
@@ -277,6 +283,17 @@ impl<'a> Parts<'a> {
         pod.path = critical::path(&pod);
         pod
     }
+}
+
+/// Not twice the same: most containers count as ready when they count as started.
+fn without_repetition<'a>(bounds: Vec<&'a Bounds>) -> Vec<&'a Bounds> {
+    let same = |one: &Bounds| {
+        let of = |b: &&&Bounds| {
+            b.what == Bounded::Ready && (b.earliest, b.latest) == (one.earliest, one.latest)
+        };
+        one.what == Bounded::Started && bounds.iter().any(|b| of(&b))
+    };
+    bounds.iter().copied().filter(|b| !same(b)).collect()
 }
 
 /// When the last thing of a pod happened.

@@ -48,7 +48,9 @@ const DEFS: &str = "<pattern id=\"hf-stop\" width=\"6\" height=\"6\" patternUnit
     <pattern id=\"hf-pull\" width=\"8\" height=\"8\" patternUnits=\"userSpaceOnUse\">\
     <rect class=\"pull\" width=\"8\" height=\"8\"/><rect class=\"stripe\" width=\"3\" height=\"8\"/></pattern>\
     <linearGradient id=\"hf-fade\"><stop class=\"band\" offset=\"0\" stop-opacity=\".3\"/>\
-    <stop class=\"band\" offset=\"1\" stop-opacity=\"0\"/></linearGradient>";
+    <stop class=\"band\" offset=\"1\" stop-opacity=\"0\"/></linearGradient>\
+    <linearGradient id=\"hf-fade-ready\"><stop class=\"soon\" offset=\"0\" stop-opacity=\".3\"/>\
+    <stop class=\"soon\" offset=\"1\" stop-opacity=\"0\"/></linearGradient>";
 
 const CSS: &str = include_str!("picture.css");
 
