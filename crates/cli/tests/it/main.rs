@@ -34,6 +34,7 @@ mod racks;
 mod readers;
 mod sidecars;
 mod size;
+mod timelines;
 
 fn main() -> std::process::ExitCode {
     // In a container of a test, which has this program for it.
@@ -52,6 +53,7 @@ fn main() -> std::process::ExitCode {
         racks::TESTS,
         readers::TESTS,
         size::TESTS,
+        timelines::TESTS,
         examples::TESTS,
         explained::TESTS,
         full_disk::TESTS,
