@@ -7,6 +7,7 @@ use holdfast_lifecycle::order;
 
 use crate::bounds::{Chance, When};
 use crate::explanation::{Explanation, JobForecast, kind};
+use crate::picture::text::gantt;
 use crate::span::{Span, short};
 
 /// Headings.
@@ -25,6 +26,7 @@ pub fn text(e: &Explanation, minor: u32, width: usize) -> String {
     let mut out = String::new();
     title(&mut out, e, minor);
     table(&mut out, e, width);
+    chart(&mut out, e, width);
     outcome(&mut out, e);
     let sections = [
         ("Nothing guarantees", DOUBT, &e.notes.not_guaranteed),
@@ -103,6 +105,9 @@ fn table(out: &mut String, e: &Explanation, width: usize) {
         }
         put!(out, "{line}");
     }
+    if rows.iter().flatten().any(|cell| cell.contains('…')) {
+        put!(out, "{ASIDE}5s…: not before 5s, and nothing says until when{ASIDE:#}");
+    }
 }
 
 /// A time for a table: `5s`, `5s–7s`, `5s…`, `never`.
@@ -126,10 +131,17 @@ fn from(span: Span) -> String {
     format!("from {}", short(span.min))
 }
 
+/// The earliest course, of a Job that of its first pod.
+fn chart(out: &mut String, e: &Explanation, width: usize) {
+    let mut timeline = e.timeline();
+    timeline.pods.truncate(1);
+    let first = timeline.pods.first().map(|pod| pod.name.clone()).unwrap_or_default();
+    timeline.marks.retain(|mark| mark.pod == first);
+    out.push('\n');
+    out.push_str(&gantt(&timeline, width, true));
+}
+
 fn outcome(out: &mut String, e: &Explanation) {
-    if out.contains('…') {
-        put!(out, "{ASIDE}5s…: not before 5s, and nothing says until when{ASIDE:#}");
-    }
     out.push('\n');
     match &e.bounds.ready {
         When::Within(span) => put!(out, "The pod is Ready: {HEAD}{}{HEAD:#}", said(*span)),

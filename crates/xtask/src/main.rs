@@ -13,6 +13,7 @@ mod loc;
 mod pictures;
 mod purity;
 mod run;
+mod screens;
 mod test;
 mod vm;
 
@@ -95,7 +96,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Fuzz(args) => fuzz::run(args),
         Task::Completions(args) => generate::run(What::Completions, args),
         Task::Man(args) => generate::run(What::Man, args),
-        Task::Pictures => pictures::run(),
+        Task::Pictures => pictures::run().and_then(|()| screens::run()),
         Task::Cluster(rest) => e2e("cluster", rest),
         Task::Image(rest) => e2e("image", rest),
         Task::Judge(rest) => e2e("judge", rest),

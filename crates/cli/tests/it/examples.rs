@@ -18,6 +18,7 @@ crate::tests! {
     config,
     docker_restart,
     side_by_side,
+    screens_of_explain,
     no_example_is_forgotten,
 }
 
@@ -188,4 +189,21 @@ fn config() {
         "app: token has 6 letters",
     ];
     assert_eq!(lines(&done), expected, "{done:#?}");
+}
+
+/// The screens of docs/explain.md (`cargo xtask pictures` makes them again).
+fn screens_of_explain() {
+    let root = folder().join("..");
+    let page = std::fs::read_to_string(root.join("docs/explain.md")).unwrap();
+    let mut count = 0;
+    for block in page.split("```console\n$ holdfast explain ").skip(1) {
+        let (block, _) = block.split_once("\n```").unwrap();
+        let (args, screen) = block.split_once('\n').unwrap();
+        let mut command = Command::new(HOLDFAST);
+        let output =
+            command.current_dir(&root).arg("explain").args(args.split(' ')).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), screen, "explain {args}");
+        count += 1;
+    }
+    assert_eq!(count, 6);
 }
