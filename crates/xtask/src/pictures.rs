@@ -13,6 +13,20 @@ const RUNS: &[(&str, &[&str])] = &[
     ("sidecar-stop-order", &["examples/sidecar-stop-order.yaml"]),
 ];
 
+/// A picture of what would happen, and what is explained.
+const EXPLAINED: &[(&str, &[&str])] = &[
+    ("explain-side-by-side", &["examples/side-by-side.yaml", "--assume", "manager.ready=5s..95s"]),
+    (
+        "explain-cronjob",
+        &[
+            "examples/cronjobs/4-cronjob-with-sidecar-container-and-startup-probe.yaml",
+            "--assume=slow-sidecar.ready=5s",
+            "--assume=slow-sidecar.exits=never",
+            "--assume=sidecar-user.exits=1s",
+        ],
+    ),
+];
+
 /// Two runs in one picture: the order as it should be, and with a fault.
 const COMPARED: (&str, &str, &[&str]) =
     ("init-order-lost", "examples/init-order-lost.yaml", &["--fault", "daemon-restart@1500ms"]);
@@ -25,6 +39,11 @@ pub(crate) fn run() -> Result<()> {
     }
     for (name, args) in RUNS {
         record(args, &pictures.join(format!("{name}.svg")))?;
+    }
+    for (name, args) in EXPLAINED {
+        let svg = holdfast(&["explain", "-o", "svg"]).args(*args).text()?;
+        let path = pictures.join(format!("{name}.svg"));
+        fs::write(&path, svg).with_context(|| path.display().to_string())?;
     }
     let (name, file, fault) = COMPARED;
     let [without, with] = ["without", "with"].map(|end| data.join(format!("{name}-{end}.json")));
