@@ -286,12 +286,12 @@ impl<'a> Parts<'a> {
 }
 
 /// Not twice the same: most containers count as ready when they count as started.
-fn without_repetition<'a>(bounds: Vec<&'a Bounds>) -> Vec<&'a Bounds> {
+fn without_repetition(bounds: Vec<&Bounds>) -> Vec<&Bounds> {
     let same = |one: &Bounds| {
-        let of = |b: &&&Bounds| {
+        let ready = |b: &Bounds| {
             b.what == Bounded::Ready && (b.earliest, b.latest) == (one.earliest, one.latest)
         };
-        one.what == Bounded::Started && bounds.iter().any(|b| of(&b))
+        one.what == Bounded::Started && bounds.iter().copied().any(ready)
     };
     bounds.iter().copied().filter(|b| !same(b)).collect()
 }
