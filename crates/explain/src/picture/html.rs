@@ -29,8 +29,7 @@ pub(super) fn page(rows: &Rows<'_>, start: Option<&str>) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-         style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
          <link rel=\"icon\" href=\"data:,\">\n\
          <title>{title}: timeline</title>\n<style>\n{css}{widths}</style>\n</head>\n<body>\n\
          <header>\n<h1>{title}</h1>\n<p class=\"about\">{about}</p>\n{TOOLS}{summary}{legend}</header>\n\
@@ -44,6 +43,7 @@ pub(super) fn page(rows: &Rows<'_>, start: Option<&str>) -> String {
          <div id=\"tip\" role=\"tooltip\" hidden></div>\n\
          <script type=\"application/json\" id=\"data\">{data}</script>\n<script>\n{js}</script>\n\
          </body>\n</html>\n",
+        policy = include_str!("policy.txt").trim_end(),
         css = include_str!("page.css"),
         js = include_str!("page.js"),
         widths = page.widths(),
