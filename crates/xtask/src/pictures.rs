@@ -58,11 +58,15 @@ pub(crate) fn run() -> Result<()> {
 
 fn record(args: &[&str], to: &std::path::Path) -> Result<()> {
     let state = root().join("target/pictures/state");
-    holdfast(&["run", "--state-dir"])
-        .args([&state])
-        .args(args)
-        .args(["--timeline".as_ref(), to])
-        .go()
+    if to.exists() {
+        fs::remove_file(to).with_context(|| to.display().to_string())?;
+    }
+    let run = holdfast(&["run", "--state-dir"]).args([&state]).args(args);
+    match run.args(["--timeline".as_ref(), to]).go() {
+        // A pod that fails, as with a fault it may, has a timeline all the same.
+        Err(e) if !to.exists() => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn holdfast(words: &[&str]) -> crate::run::Run {
