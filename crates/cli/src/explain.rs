@@ -43,7 +43,8 @@ fn show(args: &ExplainArgs, explained: &[Explanation]) -> String {
         ExplainFormat::Text => {
             // In a pipe, as wide as people read.
             let width = terminal_size().map_or(120, |(columns, _)| columns);
-            let all = explained.iter().map(|e| text::text(e, args.kubernetes, width));
+            let styled = anstream::stdout().current_choice() != anstream::ColorChoice::Never;
+            let all = explained.iter().map(|e| text::text(e, args.kubernetes, width, styled));
             all.collect::<Vec<_>>().join("\n")
         }
         ExplainFormat::Json => {
@@ -63,7 +64,7 @@ fn together(explained: &[Explanation]) -> Timeline {
 
 /// Data; colours only for a terminal.
 fn print(data: &str) -> anyhow::Result<()> {
-    let mut out = anstream::stdout().lock();
+    let mut out = std::io::stdout();
     match out.write_all(data.as_bytes()).and_then(|()| out.flush()) {
         // A reader that wants no more.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

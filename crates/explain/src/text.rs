@@ -10,34 +10,48 @@ use crate::explanation::{Explanation, JobForecast, kind};
 use crate::picture::text::gantt;
 use crate::span::{Span, short};
 
-/// Headings.
-const HEAD: Style = Style::new().bold();
-/// What goes wrong, and what may.
-const BAD: Style = AnsiColor::Red.on_default();
-const DOUBT: Style = AnsiColor::Yellow.on_default();
-/// What is only said beside.
-const ASIDE: Style = Style::new().dimmed();
+/// How things are shown.
+#[derive(Clone, Copy, Default)]
+struct Paint {
+    /// Headings.
+    head: Style,
+    /// What goes wrong, and what may.
+    bad: Style,
+    doubt: Style,
+    good: Style,
+    /// What is only said beside.
+    aside: Style,
+}
+
+const COLORS: Paint = Paint {
+    head: Style::new().bold(),
+    bad: AnsiColor::Red.on_default(),
+    doubt: AnsiColor::Yellow.on_default(),
+    good: AnsiColor::Green.on_default(),
+    aside: Style::new().dimmed(),
+};
 
 /// Rows of the course that are shown.
 const ROWS: usize = 16;
 
-/// The text, with escape sequences for colours; `width` is in columns.
-pub fn text(e: &Explanation, minor: u32, width: usize) -> String {
+/// The text; `width` is in columns, and `styled` brings escape sequences for colours.
+pub fn text(e: &Explanation, minor: u32, width: usize, styled: bool) -> String {
+    let paint = if styled { COLORS } else { Paint::default() };
     let mut out = String::new();
-    title(&mut out, e, minor);
-    table(&mut out, e, width);
-    chart(&mut out, e, width);
-    outcome(&mut out, e);
+    title(&mut out, paint, e, minor);
+    table(&mut out, paint, e, width);
+    chart(&mut out, e, width, styled);
+    outcome(&mut out, paint, e);
     let sections = [
-        ("Nothing guarantees", DOUBT, &e.notes.not_guaranteed),
-        ("Probes that kill", BAD, &e.notes.kills),
-        ("Not known", ASIDE, &e.notes.unknown),
+        ("Nothing guarantees", paint.doubt, &e.notes.not_guaranteed),
+        ("Probes that kill", paint.bad, &e.notes.kills),
+        ("Not known", paint.aside, &e.notes.unknown),
     ];
     for (title, style, lines) in sections {
-        section(&mut out, title, style, lines, width);
+        section(&mut out, paint.head, title, style, lines, width);
     }
-    course(&mut out, e);
-    stopping(&mut out, e, width);
+    course(&mut out, paint, e);
+    stopping(&mut out, paint, e, width);
     out
 }
 
@@ -46,17 +60,19 @@ macro_rules! put {
     ($out:expr, $($arg:tt)*) => { writeln!($out, $($arg)*).unwrap_or_default() };
 }
 
-fn title(out: &mut String, e: &Explanation, minor: u32) {
+fn title(out: &mut String, paint: Paint, e: &Explanation, minor: u32) {
+    let Paint { aside, head, .. } = paint;
     let s = &e.subject;
     let pods = if s.count == 1 { String::new() } else { format!(", {} pods", s.count) };
-    put!(out, "{HEAD}{} {}{HEAD:#}{pods}, Kubernetes 1.{minor}", s.kind, s.workload);
+    put!(out, "{head}{} {}{head:#}{pods}, Kubernetes 1.{minor}", s.kind, s.workload);
     for assumed in &e.assumed {
-        put!(out, "{ASIDE}assumed: {assumed}{ASIDE:#}");
+        put!(out, "{aside}assumed: {assumed}{aside:#}");
     }
 }
 
 /// One line a container, the last column as long as it needs.
-fn table(out: &mut String, e: &Explanation, width: usize) {
+fn table(out: &mut String, paint: Paint, e: &Explanation, width: usize) {
+    let Paint { aside, bad, head, .. } = paint;
     let plan = &e.subject.plan;
     let header = ["CONTAINER", "KIND", "STARTS", "STARTED", "READY", "MAY BE KILLED", "WAITS FOR"];
     let mut rows = vec![header.map(str::to_owned)];
@@ -88,14 +104,14 @@ fn table(out: &mut String, e: &Explanation, width: usize) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
             let style = match cell.as_str() {
-                _ if at == 0 => HEAD,
-                "never" | "ends never" => BAD,
+                _ if at == 0 => head,
+                "never" | "ends never" => bad,
                 _ => Style::new(),
             };
             line += &format!("{style}{cell:width$}{style:#}   ");
         }
         let used: usize = widths.iter().map(|w| w + 3).sum();
-        let style = if at == 0 { HEAD } else { Style::new() };
+        let style = if at == 0 { head } else { Style::new() };
         let room = width.saturating_sub(used).max(12);
         for (n, part) in wrap(&row[6], room).iter().enumerate() {
             if n > 0 {
@@ -106,7 +122,7 @@ fn table(out: &mut String, e: &Explanation, width: usize) {
         put!(out, "{line}");
     }
     if rows.iter().flatten().any(|cell| cell.contains('…')) {
-        put!(out, "{ASIDE}5s…: not before 5s, and nothing says until when{ASIDE:#}");
+        put!(out, "{aside}5s…: not before 5s, and nothing says until when{aside:#}");
     }
 }
 
@@ -132,38 +148,39 @@ fn from(span: Span) -> String {
 }
 
 /// The earliest course, of a Job that of its first pod.
-fn chart(out: &mut String, e: &Explanation, width: usize) {
+fn chart(out: &mut String, e: &Explanation, width: usize, styled: bool) {
     let mut timeline = e.timeline();
     timeline.pods.truncate(1);
     let first = timeline.pods.first().map(|pod| pod.name.clone()).unwrap_or_default();
     timeline.marks.retain(|mark| mark.pod == first);
     out.push('\n');
-    out.push_str(&gantt(&timeline, width, true));
+    out.push_str(&gantt(&timeline, width, styled));
 }
 
-fn outcome(out: &mut String, e: &Explanation) {
+fn outcome(out: &mut String, paint: Paint, e: &Explanation) {
+    let Paint { bad, doubt, good, head, .. } = paint;
     out.push('\n');
     match &e.bounds.ready {
-        When::Within(span) => put!(out, "The pod is Ready: {HEAD}{}{HEAD:#}", said(*span)),
-        When::Never(why) => put!(out, "The pod is Ready: {BAD}never{BAD:#}, for {why}"),
+        When::Within(span) => put!(out, "The pod is Ready: {head}{}{head:#}", said(*span)),
+        When::Never(why) => put!(out, "The pod is Ready: {bad}never{bad:#}, for {why}"),
     }
     match &e.job {
         None => match &e.bounds.end {
-            When::Within(span) => put!(out, "The pod ends: {HEAD}{}{HEAD:#}", said(*span)),
+            When::Within(span) => put!(out, "The pod ends: {head}{}{head:#}", said(*span)),
             When::Never(why) => put!(out, "The pod ends: never by itself, for {why}"),
         },
         Some(JobForecast::Never(why)) => {
-            put!(out, "The Job ends: {BAD}never{BAD:#}, for {why}");
+            put!(out, "The Job ends: {bad}never{bad:#}, for {why}");
         }
         Some(JobForecast::Ends { at, end }) => {
             let pods = if end.pods == 1 { "its pod".into() } else { format!("{} pods", end.pods) };
             let (style, how) = match end.complete {
-                true => (AnsiColor::Green.on_default(), "Complete".to_owned()),
-                false => (BAD, format!("Failed ({})", end.reason)),
+                true => (good, "Complete".to_owned()),
+                false => (bad, format!("Failed ({})", end.reason)),
             };
             put!(
                 out,
-                "The Job ends: {style}{how}{style:#} {HEAD}{}{HEAD:#}, after {pods}",
+                "The Job ends: {style}{how}{style:#} {head}{}{head:#}, after {pods}",
                 said(*at)
             );
         }
@@ -171,7 +188,7 @@ fn outcome(out: &mut String, e: &Explanation) {
             let how = if end.complete { "Complete" } else { "Failed" };
             put!(
                 out,
-                "The Job ends: {DOUBT}perhaps{DOUBT:#} {how}, {} at the earliest",
+                "The Job ends: {doubt}perhaps{doubt:#} {how}, {} at the earliest",
                 short(end.at)
             );
         }
@@ -187,11 +204,18 @@ fn said(span: Span) -> String {
     }
 }
 
-fn section(out: &mut String, title: &str, style: Style, lines: &[String], width: usize) {
+fn section(
+    out: &mut String,
+    head: Style,
+    title: &str,
+    style: Style,
+    lines: &[String],
+    width: usize,
+) {
     if lines.is_empty() {
         return;
     }
-    put!(out, "\n{HEAD}{title}{HEAD:#}");
+    put!(out, "\n{head}{title}{head:#}");
     for line in lines {
         bullet(out, style, line, width);
     }
@@ -205,13 +229,14 @@ fn bullet(out: &mut String, style: Style, line: &str, width: usize) {
 }
 
 /// The rows that `kubectl get pods -w` would print.
-fn course(out: &mut String, e: &Explanation) {
-    put!(out, "\n{HEAD}What kubectl would show, if everything takes as little as is known{HEAD:#}");
+fn course(out: &mut String, paint: Paint, e: &Explanation) {
+    let Paint { aside, head, .. } = paint;
+    put!(out, "\n{head}What kubectl would show, if everything takes as little as is known{head:#}");
     let name = e.earliest.rows.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(4);
     let name = name.max(4);
     put!(
         out,
-        "  {ASIDE}{:>8}  {:name$}   READY   STATUS              RESTARTS{ASIDE:#}",
+        "  {aside}{:>8}  {:name$}   READY   STATUS              RESTARTS{aside:#}",
         "AT",
         "NAME"
     );
@@ -227,16 +252,17 @@ fn course(out: &mut String, e: &Explanation) {
     }
     let more = e.earliest.rows.len().saturating_sub(ROWS);
     if more > 0 {
-        put!(out, "  {ASIDE}{:>8}  and {more} more{ASIDE:#}", "…");
+        put!(out, "  {aside}{:>8}  and {more} more{aside:#}", "…");
     }
     if e.earliest.goes_on {
-        put!(out, "  {ASIDE}{:>8}  and so on{ASIDE:#}", "…");
+        put!(out, "  {aside}{:>8}  and so on{aside:#}", "…");
     }
 }
 
-fn stopping(out: &mut String, e: &Explanation, width: usize) {
+fn stopping(out: &mut String, paint: Paint, e: &Explanation, width: usize) {
+    let Paint { head, .. } = paint;
     let grace = short(e.subject.plan.termination_grace);
-    put!(out, "\n{HEAD}How it stops when it is deleted{HEAD:#} (grace period {grace})");
+    put!(out, "\n{head}How it stops when it is deleted{head:#} (grace period {grace})");
     let ats: Vec<String> = e.stops.iter().map(|step| between(step.at)).collect();
     let column = ats.iter().map(|at| at.chars().count()).max().unwrap_or(0).max(8);
     for (step, at) in e.stops.iter().zip(ats) {

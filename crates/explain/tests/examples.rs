@@ -31,15 +31,8 @@ fn example(name: &str, assumed: &[&str]) -> Explanation {
     of(&std::fs::read_to_string(path).unwrap(), assumed)
 }
 
-/// The text without colours.
 fn plain(e: &Explanation) -> String {
-    let mut plain = String::new();
-    let mut rest = text::text(e, 35, 1000);
-    while let Some((before, after)) = rest.split_once('\u{1b}') {
-        plain.push_str(before);
-        rest = after.split_once('m').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
-    }
-    plain + &rest
+    text::text(e, 35, 1000, false)
 }
 
 /// The server sleeps 5 s before it listens and never ends; the client asks once, at its start.
