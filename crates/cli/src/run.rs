@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use holdfast_lifecycle::Options;
 use holdfast_manifest::expand::pod_of;
 use holdfast_manifest::{Loaded, Object};
-use holdfast_runtime::clock::Clock;
+use holdfast_runtime::clock::{Clock, sleep_until};
 use holdfast_runtime::config::{self, Objects, RunBy};
 use holdfast_runtime::config_file::ConfigFile;
 use holdfast_runtime::image::{ImageName, ImageStore, Source as ImageSource};
@@ -346,11 +346,4 @@ fn default_state_dir() -> PathBuf {
     let shared =
         || std::env::temp_dir().join(format!("holdfast-state-{}", rustix::process::geteuid()));
     data.or_else(home).map_or_else(shared, |dir| dir.join("holdfast"))
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -266,6 +266,7 @@ fn apply(
     behaviour: &mut Behaviour,
 ) -> Result<(), AssumeError> {
     let c = plan.container(id);
+    let every = assume.container == "*";
     let no_hook = |hook| AssumeError::NoHook { container: c.name.to_string(), hook };
     match &assume.what {
         What::Start(span) => behaviour.start = *span,
@@ -278,6 +279,9 @@ fn apply(
                 known: c.name.to_string(),
             })?;
             if needed == id {
+                if every {
+                    return Ok(());
+                }
                 return Err(AssumeError::Itself(name.clone()));
             }
             behaviour.needs.push(needed);
@@ -285,6 +289,8 @@ fn apply(
         What::Stops(span) => behaviour.stops = *span,
         What::PostStart(span) if c.post_start => behaviour.post_start = *span,
         What::PreStop(span) if c.pre_stop => behaviour.pre_stop = *span,
+        // Of every container that has one.
+        What::PostStart(_) | What::PreStop(_) if every => {}
         What::PostStart(_) => return Err(no_hook("postStart")),
         What::PreStop(_) => return Err(no_hook("preStop")),
     }

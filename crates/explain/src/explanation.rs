@@ -22,6 +22,8 @@ pub struct Explanation {
     pub subject: Subject,
     /// What is taken for granted, in words.
     pub assumed: Vec<String>,
+    /// Whether something breaks on purpose: in what happens, and not in the bounds.
+    pub faulty: bool,
     /// When everything happens.
     pub bounds: PodBounds,
     /// What there is to say beside.
@@ -76,6 +78,7 @@ pub fn explain(
         stops: stops(&subject.plan, &behaviours),
         subject: subject.clone(),
         assumed: assumed.iter().filter(fits).map(ToString::to_string).collect(),
+        faulty: !faults.is_empty(),
         bounds,
         earliest,
         job,

@@ -68,6 +68,12 @@ fn title(out: &mut String, paint: Paint, e: &Explanation, minor: u32) {
     for assumed in &e.assumed {
         put!(out, "{aside}assumed: {assumed}{aside:#}");
     }
+    if e.faulty {
+        put!(
+            out,
+            "{aside}with faults: the chart and the rows below; the table is of a life without{aside:#}"
+        );
+    }
 }
 
 /// One line a container, the last column as long as it needs.

@@ -201,6 +201,8 @@ fn bad_assumptions_are_refused() {
         ("one.postStart=5s", "\"one\" has no postStart hook"),
         ("p/one.exits=1s..2s:3", ""),
         ("*.start=0s..2s", ""),
+        ("*.preStop=1s", ""),
+        ("*.needs=one", ""),
         ("one.ready=never", ""),
         ("two.preStop=1s", ""),
     ] {

@@ -5,6 +5,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use holdfast_lifecycle::Time;
 use tokio::time::Instant;
 
+/// Sleeps until then, or for ever.
+pub async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Unix time at the start plus monotonic time since: steps of the system's clock do not show.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::assets::Assets;
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep_until};
 use crate::contract::{PodUid, Runtime, RuntimeEvent};
 use crate::notice::{ChangeKind, ContainerIds, Mark, MarkStep, Notice, PodChange};
 
@@ -359,12 +359,5 @@ fn pass_on_panic(done: Result<(), tokio::task::JoinError>) {
         && e.is_panic()
     {
         std::panic::resume_unwind(e.into_panic());
-    }
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

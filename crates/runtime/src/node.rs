@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::assets::{Assets, Site};
+use crate::clock::sleep_until;
 use crate::contract::{PodUid, Runtime, RuntimeEvent};
 use crate::driver::{Command, Driver, End, Environment, Message};
 use crate::notice::{ChangeKind, Mark, MarkStep, Notice, PodChange};
@@ -344,13 +345,6 @@ impl<R: Runtime + 'static> Node<R> {
                 let _ = handle.messages.send(Message::Command(Command::Fault(kind)));
             }
         }
-    }
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 
