@@ -9,14 +9,13 @@ use crate::run::{Done, HOLDFAST, Run};
 
 crate::tests! {
     sed_is_read_half_done,
-    render_is_never_read_half_done,
+    render_struck_early,
+    render_struck_midway,
+    render_struck_late,
 }
 
 /// Pods in a run; each waits a little longer than the one before.
 const PODS: u32 = 25;
-/// The instants at which the fault strikes, in milliseconds.
-const STRIKES: [u32; 4] = [150, 350, 550, 750];
-
 /// Runs the pods, and says how often the app read the right file and how often something else.
 fn reads(init: &Value, strike: u32) -> (usize, usize) {
     let text = "dc=customDataCenter\nrack=RACK\n";
@@ -79,7 +78,20 @@ fn sed_is_read_half_done() {
     assert!(strikes.any(|strike| reads(&init, strike).1 > 0), "the fault is not one");
 }
 
-fn render_is_never_read_half_done() {
+fn render_struck_early() {
+    never_half_done([50, 150, 200, 250]);
+}
+
+fn render_struck_midway() {
+    never_half_done([300, 350, 400, 450]);
+}
+
+fn render_struck_late() {
+    never_half_done([500, 550, 650, 750]);
+}
+
+/// Pods that are struck at these instants, in milliseconds: three hundred in all the tests together.
+fn never_half_done(strikes: [u32; 4]) {
     let args = [
         "render",
         "--from=/config/rackdc.properties",
@@ -87,7 +99,7 @@ fn render_is_never_read_half_done() {
         "--replace=RACK=label:vm/rack",
     ];
     let init = json!({ "image": "holdfast", "args": args });
-    for strike in STRIKES {
+    for strike in strikes {
         let (right, wrong) = reads(&init, strike);
         assert_eq!(wrong, 0, "{right} were right; struck after {strike} ms");
     }
