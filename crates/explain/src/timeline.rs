@@ -337,7 +337,7 @@ impl FromIterator<Timeline> for Timeline {
 #[derive(Debug, thiserror::Error)]
 pub enum ParseTimelineError {
     /// Not the JSON of a timeline.
-    #[error("not a timeline of `holdfast run --timeline`: {0}")]
+    #[error("not a timeline of `holdfast run --timeline`")]
     Json(#[from] serde_json::Error),
     /// Of another version.
     #[error("a timeline of version {0}; this program knows version {VERSION}")]
