@@ -5,7 +5,7 @@ use holdfast_lifecycle::job::{Job, JobInput, JobOutput};
 use holdfast_lifecycle::{PodStatus, Time};
 use holdfast_manifest::expand::{Maker, Replicas, job_pod};
 use holdfast_manifest::object::{Object, Pod, Timestamp};
-use holdfast_manifest::wire::{Node, pod_json};
+use holdfast_manifest::wire::{Node, Stored, pod_json};
 use holdfast_manifest::{Options, Source, Style, load, plan};
 use libfuzzer_sys::fuzz_target;
 
@@ -86,7 +86,7 @@ fn follow(object: &Object, maker: &mut Maker<'_>, minor: u32) {
 fn follow_pod(pod: &Pod) {
     let plan = plan::plan(pod);
     assert!(!plan.containers.is_empty());
-    pod_json(pod, &PodStatus::default(), &Node::default(), None);
+    pod_json(pod, &PodStatus::default(), &Node::default(), Stored::default(), &|_| None);
 }
 
 /// What is valid can be read again from its own JSON, and is the same.
