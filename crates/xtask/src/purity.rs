@@ -27,6 +27,12 @@ const HOUSE: &[Room] = &[
         floor: Some(3),
         strangers: &["kube*", "k8s-openapi", "clap*"],
     },
+    Room { name: "holdfast-manager", floor: Some(3), strangers: &["holdfast-runtime", "clap*"] },
+    Room {
+        name: "holdfast-apiproxy",
+        floor: Some(2),
+        strangers: &["kube*", "k8s-openapi", "clap*"],
+    },
     Room {
         name: "holdfast-explain",
         floor: Some(2),
@@ -38,11 +44,17 @@ const HOUSE: &[Room] = &[
         strangers: &["kube*", "k8s-openapi", "clap*"],
     },
     Room {
+        name: "holdfast-wireguard",
+        floor: Some(2),
+        strangers: &["kube*", "k8s-openapi", "clap*"],
+    },
+    Room {
         name: "holdfast-manifest",
         floor: Some(1),
         strangers: &["tokio*", "k8s-openapi", "kube*"],
     },
     Room { name: "holdfast-sys", floor: Some(1), strangers: &["holdfast-*", "tokio*"] },
+    Room { name: "holdfast-election", floor: Some(0), strangers: IMPURE },
     Room { name: "holdfast-lifecycle", floor: Some(0), strangers: IMPURE },
     Room { name: "holdfast-actor", floor: None, strangers: &[] },
     Room { name: "holdfast-bench", floor: None, strangers: &[] },
@@ -50,7 +62,7 @@ const HOUSE: &[Room] = &[
     Room { name: "xtask", floor: None, strangers: &[] },
 ];
 
-/// What the engine must do without: clocks, IO, async and formats.
+/// What the pure rooms must do without: clocks, IO, async and formats.
 const IMPURE: &[&str] = &[
     "async*",
     "chrono",
@@ -71,7 +83,7 @@ const IMPURE: &[&str] = &[
     "windows*",
 ];
 
-/// What the engine's own sources must not say: that would be a clock, IO or a thread.
+/// What the sources of the pure rooms must not say: that would be a clock, IO or a thread.
 const IMPURE_WORDS: &[&str] = &[
     "Instant::now",
     "SystemTime",
@@ -102,12 +114,14 @@ pub(crate) fn run() -> Result<()> {
     for package in packages()? {
         check_unsafe(&package, &mut faults)?;
     }
-    for file in rust_files(&root().join("crates/lifecycle/src"))? {
-        let text = read(&file)?;
-        for (line, words) in spoken(&text) {
-            for word in IMPURE_WORDS.iter().filter(|&word| words.contains(word)) {
-                let at = relative(&file);
-                faults.push(format!("{}:{line}: the engine says `{word}`", at.display()));
+    for room in ["election", "lifecycle"] {
+        for file in rust_files(&root().join("crates").join(room).join("src"))? {
+            let text = read(&file)?;
+            for (line, words) in spoken(&text) {
+                for word in IMPURE_WORDS.iter().filter(|&word| words.contains(word)) {
+                    let at = relative(&file);
+                    faults.push(format!("{}:{line}: {room} says `{word}`", at.display()));
+                }
             }
         }
     }

@@ -1,0 +1,3 @@
+//! The operator: an API proxy on the WireGuard address, its health, and leader election among replicas.
+
+#![forbid(unsafe_code)]
