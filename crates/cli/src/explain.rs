@@ -1,8 +1,5 @@
 //! `holdfast explain`.
 
-use std::io::Write;
-
-use anyhow::Context;
 use holdfast_explain::explanation::{Explanation, explain};
 use holdfast_explain::subject::Subject;
 use holdfast_explain::timeline::Timeline;
@@ -11,8 +8,8 @@ use holdfast_lifecycle::Options;
 use serde_json::json;
 
 use crate::args::{ExplainArgs, ExplainFormat, FaultArg};
-use crate::output::{say, terminal_size};
-use crate::{EXIT_USAGE, manifests};
+use crate::output::say;
+use crate::{EXIT_USAGE, manifests, output};
 
 /// Runs the command; the exit code.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<u8> {
@@ -34,16 +31,14 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<u8> {
     let options = Options { minor: args.kubernetes, ..Options::default() };
     let explained: Result<Vec<Explanation>, _> =
         subjects.iter().map(|subject| explain(subject, &args.assume, &faults, &options)).collect();
-    print(&show(args, &explained?))?;
+    output::data(&show(args, &explained?))?;
     Ok(0)
 }
 
 fn show(args: &ExplainArgs, explained: &[Explanation]) -> String {
     match args.output {
         ExplainFormat::Text => {
-            // In a pipe, as wide as people read.
-            let width = terminal_size().map_or(120, |(columns, _)| columns);
-            let styled = anstream::stdout().current_choice() != anstream::ColorChoice::Never;
+            let (width, styled) = (output::columns(), output::is_styled());
             let all = explained.iter().map(|e| text::text(e, args.kubernetes, width, styled));
             all.collect::<Vec<_>>().join("\n")
         }
@@ -60,14 +55,4 @@ fn show(args: &ExplainArgs, explained: &[Explanation]) -> String {
 /// All of them in one timeline.
 fn together(explained: &[Explanation]) -> Timeline {
     explained.iter().map(Explanation::timeline).collect()
-}
-
-/// Data; colours only for a terminal.
-fn print(data: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
-    match out.write_all(data.as_bytes()).and_then(|()| out.flush()) {
-        // A reader that wants no more.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
-    }
 }

@@ -1,6 +1,6 @@
 //! `holdfast timeline`: draws what a run has recorded, or compares two runs.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -8,18 +8,16 @@ use holdfast_explain::picture;
 use holdfast_explain::timeline::Timeline;
 
 use crate::args::{DrawAs, TimelineArgs};
-use crate::output::terminal_size;
+use crate::output;
 
-/// How wide a chart is that no terminal sets bounds to.
-const WIDTH: usize = 100;
+/// A larger file is no timeline: it may be a device that never ends.
+const LARGEST: u64 = 256 << 20;
 
 /// Runs the command; the exit code.
 pub(crate) fn run(args: &TimelineArgs) -> anyhow::Result<u8> {
     let read = |path: &Path| read(path).with_context(|| format!("cannot read {}", path.display()));
     let timelines = args.files.iter().map(|f| read(f)).collect::<anyhow::Result<Vec<_>>>()?;
-    let styled = std::io::stdout().is_terminal()
-        && anstream::stdout().current_choice() != anstream::ColorChoice::Never;
-    let width = terminal_size().map_or(WIDTH, |size| size.0);
+    let (width, styled) = (output::columns(), output::is_styled());
     let text = match (timelines.as_slice(), args.output) {
         ([one], DrawAs::Text) => picture::text::gantt(one, width, styled),
         ([one], DrawAs::Svg) => picture::svg(one),
@@ -33,19 +31,17 @@ pub(crate) fn run(args: &TimelineArgs) -> anyhow::Result<u8> {
         ([a, b], DrawAs::Html) => picture::compare_html(a, b),
         (_, _) => bail!("-o json is for one timeline: a comparison is text, svg or html"),
     };
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
-        done => done.context("cannot write to stdout").map(|()| 0),
-    }
+    output::data(&text).map(|()| 0)
 }
 
 fn read(path: &Path) -> anyhow::Result<Timeline> {
+    let from: &mut dyn Read = match path {
+        path if path == Path::new("-") => &mut std::io::stdin(),
+        path => &mut std::fs::File::open(path)?,
+    };
     let mut text = String::new();
-    if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text)?;
-    } else {
-        text = std::fs::read_to_string(path)?;
+    if from.take(LARGEST + 1).read_to_string(&mut text)? as u64 > LARGEST {
+        bail!("it is larger than {} MiB", LARGEST >> 20);
     }
     Ok(Timeline::parse(&text)?)
 }

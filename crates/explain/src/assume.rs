@@ -105,6 +105,18 @@ impl FromStr for Assume {
     }
 }
 
+impl Assume {
+    /// Whether it is about a container of this pod.
+    pub fn is_about(&self, subject: &Subject) -> bool {
+        self.workload.as_ref().is_none_or(|name| *name == subject.workload)
+            && (self.is_about_all() || subject.plan.find(&self.container).is_some())
+    }
+
+    fn is_about_all(&self) -> bool {
+        self.container == "*"
+    }
+}
+
 impl fmt::Display for Assume {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.container;
@@ -191,14 +203,11 @@ pub fn behaviours(subject: &Subject, all: &[Assume]) -> Result<Vec<Behaviour>, A
     let mut behaviours: Vec<Behaviour> =
         plan.ids().map(|id| unknown(plan, id, &subject.hooks[id.index()])).collect();
     for assume in all {
-        if assume.workload.as_ref().is_some_and(|name| *name != subject.workload) {
-            continue;
-        }
-        for id in plan.ids() {
-            let c = plan.container(id);
-            if assume.container == "*" || *c.name == *assume.container {
-                apply(plan, id, assume, &mut behaviours[id.index()])?;
-            }
+        let named = |id: &ContainerId| {
+            assume.is_about_all() || *plan.container(*id).name == *assume.container
+        };
+        for id in plan.ids().filter(|_| assume.is_about(subject)).filter(named) {
+            apply(plan, id, assume, &mut behaviours[id.index()])?;
         }
     }
     Ok(behaviours)
@@ -210,11 +219,7 @@ pub fn behaviours(subject: &Subject, all: &[Assume]) -> Result<Vec<Behaviour>, A
 /// The first one that is not.
 pub fn check(subjects: &[Subject], all: &[Assume]) -> Result<(), AssumeError> {
     for assume in all {
-        let is_there = |subject: &Subject| {
-            assume.workload.as_ref().is_none_or(|name| *name == subject.workload)
-                && (assume.container == "*" || subject.plan.find(&assume.container).is_some())
-        };
-        if !subjects.iter().any(is_there) {
+        if !subjects.iter().any(|subject| assume.is_about(subject)) {
             let name = match &assume.workload {
                 Some(workload) => format!("{workload}/{}", assume.container),
                 None => assume.container.clone(),
@@ -266,7 +271,7 @@ fn apply(
     behaviour: &mut Behaviour,
 ) -> Result<(), AssumeError> {
     let c = plan.container(id);
-    let every = assume.container == "*";
+    let every = assume.is_about_all();
     let no_hook = |hook| AssumeError::NoHook { container: c.name.to_string(), hook };
     match &assume.what {
         What::Start(span) => behaviour.start = *span,

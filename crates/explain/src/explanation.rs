@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::assume::{Assume, AssumeError, behaviours};
 use crate::bounds::{Chance, PodBounds, When, bounds};
 use crate::notes::{Notes, notes};
+use crate::picture::words;
 use crate::span::Span;
 use crate::stops::{StopStep, stops};
 use crate::subject::Subject;
@@ -69,15 +70,15 @@ pub fn explain(
         let latest = course(subject, &behaviours, faults, options, &mut world::latest);
         forecast(subject, &bounds, &earliest, &latest)
     });
-    let fits = |assume: &&Assume| {
-        assume.workload.as_ref().is_none_or(|name| *name == subject.workload)
-            && (assume.container == "*" || subject.plan.find(&assume.container).is_some())
-    };
     Ok(Explanation {
         notes: notes(subject, &behaviours, &bounds),
         stops: stops(&subject.plan, &behaviours),
         subject: subject.clone(),
-        assumed: assumed.iter().filter(fits).map(ToString::to_string).collect(),
+        assumed: assumed
+            .iter()
+            .filter(|one| one.is_about(subject))
+            .map(ToString::to_string)
+            .collect(),
         faulty: !faults.is_empty(),
         bounds,
         earliest,
@@ -138,7 +139,7 @@ impl Explanation {
                 add(Bounded::Ready, &b.ready, String::new());
             }
             for kill in b.kills.iter().filter(|kill| kill.chance != Chance::Excluded) {
-                let note = format!("by its {}", probe_name(kill.probe));
+                let note = format!("by its {}", words::probe(kill.probe.into()));
                 add(Bounded::Kill, &b.start.later(kill.after), note);
             }
         }
@@ -162,7 +163,7 @@ impl Explanation {
             let (c, b) = (plan.container(id), &self.bounds.containers[id.index()]);
             let kills = b.kills.iter().map(|kill| {
                 json!({
-                    "probe": probe_name(kill.probe),
+                    "probe": words::probe(kill.probe.into()),
                     "afterStart": span(kill.after),
                     "chance": match kill.chance {
                         Chance::Certain => "certain",
@@ -173,7 +174,7 @@ impl Explanation {
             });
             json!({
                 "name": &*c.name,
-                "kind": kind(c.kind),
+                "kind": words::kind(Some(c.kind.into())),
                 "waitsFor": holdfast_lifecycle::order::words(plan, &b.waits),
                 "start": when(&b.start),
                 "started": when(&b.started),
@@ -240,23 +241,4 @@ fn span(span: Span) -> Value {
 /// Milliseconds are enough.
 fn secs(d: Duration) -> f64 {
     (d.as_secs_f64() * 1000.0).round() / 1000.0
-}
-
-/// The field of the manifest.
-fn probe_name(probe: holdfast_lifecycle::ProbeKind) -> &'static str {
-    match probe {
-        holdfast_lifecycle::ProbeKind::Startup => "startupProbe",
-        holdfast_lifecycle::ProbeKind::Readiness => "readinessProbe",
-        holdfast_lifecycle::ProbeKind::Liveness => "livenessProbe",
-    }
-}
-
-/// How a container takes part, in a word.
-pub(crate) const fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Init => "init",
-        Kind::Sidecar => "sidecar",
-        Kind::Regular => "app",
-        Kind::Ephemeral => "ephemeral",
-    }
 }

@@ -212,7 +212,7 @@ impl Writer<'_> {
     }
 }
 
-/// `10s + 19 × 5s`, the earliest kill.
+/// `10 s + 19 × 5 s`, the earliest kill.
 fn sum(probe: &Probe) -> String {
     let (delay, period) = (short(probe.initial_delay), short(probe.period));
     let more = probe.failure_threshold.max(1) - 1;

@@ -60,7 +60,7 @@ pub fn stops(plan: &Plan, behaviours: &[Behaviour]) -> Vec<StopStep> {
         ended = within(at + b.stops);
     }
     let left = match plan.has_sidecars() {
-        true => "the stop signal to what still waits for its turn, and SIGKILL 2s later",
+        true => "the stop signal to what still waits for its turn, and SIGKILL 2 s later",
         false => "SIGKILL to what still runs",
     };
     steps.push(StopStep { at: Span::exactly(grace), what: left.to_owned() });

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
-use holdfast_lifecycle::order;
+use holdfast_lifecycle::{Kind, order};
 
 use crate::bounds::{Chance, When};
-use crate::explanation::{Explanation, JobForecast, kind};
+use crate::explanation::{Explanation, JobForecast};
 use crate::picture::text::gantt;
+use crate::picture::words;
 use crate::span::{Span, short};
 
 /// How things are shown.
@@ -84,13 +85,13 @@ fn table(out: &mut String, paint: Paint, e: &Explanation, width: usize) {
     let mut rows = vec![header.map(str::to_owned)];
     for (id, b) in plan.ids().map(|id| (id, &e.bounds.containers[id.index()])) {
         let c = plan.container(id);
-        let plain = kind(c.kind) == "init";
+        let plain = c.kind == Kind::Init;
         let start = b.start.span().map_or(Span::ZERO, |s| s);
         let killed = b.kills.iter().filter(|kill| kill.chance != Chance::Excluded);
         let killed = killed.map(|kill| from(start + kill.after)).collect::<Vec<_>>();
         rows.push([
             c.name.to_string(),
-            kind(c.kind).to_owned(),
+            words::kind(Some(c.kind.into())).to_owned(),
             cell(&b.start),
             if plain { "-".to_owned() } else { cell(&b.started) },
             if plain { format!("ends {}", cell(&b.ready)) } else { cell(&b.ready) },
@@ -128,11 +129,11 @@ fn table(out: &mut String, paint: Paint, e: &Explanation, width: usize) {
         put!(out, "{line}");
     }
     if rows.iter().flatten().any(|cell| cell.contains('…')) {
-        put!(out, "{aside}5s…: not before 5s, and nothing says until when{aside:#}");
+        put!(out, "{aside}5 s…: not before 5 s, and nothing says until when{aside:#}");
     }
 }
 
-/// A time for a table: `5s`, `5s–7s`, `5s…`, `never`.
+/// A time for a table: `5 s`, `5 s–7 s`, `5 s…`, `never`.
 fn cell(when: &When) -> String {
     match when {
         When::Within(span) => between(*span),
@@ -201,7 +202,7 @@ fn outcome(out: &mut String, paint: Paint, e: &Explanation) {
     }
 }
 
-/// `5s after its start`, `5s to 7s after its start`, `5s after its start or later`.
+/// `5 s after its start`, `5 s to 7 s after its start`, `5 s after its start or later`.
 fn said(span: Span) -> String {
     match span.max {
         None if span.min.is_zero() => "at any time, or never".to_owned(),

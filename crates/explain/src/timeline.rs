@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use holdfast_lifecycle::order::{Gate, Wait};
-use holdfast_lifecycle::{Kind, Plan, ProbeKind, ProbeResult};
+use holdfast_lifecycle::{HookKind, Kind, Plan, ProbeKind, ProbeResult};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format that is written here.
@@ -265,6 +265,25 @@ impl From<Kind> for ContainerKind {
     }
 }
 
+impl From<ProbeKind> for ProbeName {
+    fn from(kind: ProbeKind) -> Self {
+        match kind {
+            ProbeKind::Startup => Self::Startup,
+            ProbeKind::Readiness => Self::Readiness,
+            ProbeKind::Liveness => Self::Liveness,
+        }
+    }
+}
+
+impl From<HookKind> for HookName {
+    fn from(kind: HookKind) -> Self {
+        match kind {
+            HookKind::PostStart => Self::PostStart,
+            HookKind::PreStop => Self::PreStop,
+        }
+    }
+}
+
 impl Step {
     /// A start that had to wait for these.
     pub fn start(plan: &Plan, waits: &[Wait]) -> Self {
@@ -291,18 +310,13 @@ impl Step {
 
     /// The answer of a probe.
     pub fn probe(kind: ProbeKind, result: &ProbeResult) -> Self {
-        let probe = match kind {
-            ProbeKind::Startup => ProbeName::Startup,
-            ProbeKind::Readiness => ProbeName::Readiness,
-            ProbeKind::Liveness => ProbeName::Liveness,
-        };
         let (passed, message) = match result {
             ProbeResult::Success => (Some(true), None),
             ProbeResult::Warning(m) => (Some(true), Some(m.clone())),
             ProbeResult::Failure(m) => (Some(false), Some(m.clone())),
             ProbeResult::Error(m) => (None, Some(m.clone())),
         };
-        Self::Probe { probe, passed, message }
+        Self::Probe { probe: kind.into(), passed, message }
     }
 }
 

@@ -279,11 +279,15 @@ impl World<'_> {
         // An answer of a probe may come later than the end.
         let ends = |m: &&Mark| matches!(m.step, Step::Exited { .. } | Step::Phase { .. });
         let last = self.marks.iter().rfind(ends).map_or(0.0, |mark| mark.at);
+        let pods = self.pods.iter().map(|pod| {
+            let at = pod.created.since(Time::ZERO).as_secs_f64();
+            Pod { at, ..Pod::of(pod.engine.plan()) }
+        });
         Course {
             timeline: Timeline {
                 version: VERSION,
                 start: None,
-                pods: self.pods.iter().map(|pod| Pod::of(pod.engine.plan())).collect(),
+                pods: pods.collect(),
                 marks: self.marks,
                 bounds: Vec::new(),
             },

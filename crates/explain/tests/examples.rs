@@ -65,7 +65,7 @@ fn side_by_side_nothing_orders_them() {
     let said = plain(&e);
     for words in [
         "nothing orders sidecar-user and slow-sidecar",
-        "sidecar-user needs slow-sidecar, which answers too late, by 5s: it ends with 1",
+        "sidecar-user needs slow-sidecar, which answers too late, by 5 s: it ends with 1",
         "The Job ends: never, for slow-sidecar never ends by itself",
     ] {
         assert!(said.contains(words), "{words}: {said}");
@@ -107,7 +107,7 @@ fn a_startup_probe_keeps_the_order() {
     assert!(end.complete && end.pods == 1);
     assert!(e.notes.not_guaranteed.is_empty(), "{:?}", e.notes);
     let said = plain(&e);
-    assert!(said.contains("it grants 9s for certain (5s + 4 × 1s)"), "{said}");
+    assert!(said.contains("it grants 9 s for certain (5 s + 4 × 1 s)"), "{said}");
 }
 
 #[test]
@@ -118,8 +118,8 @@ fn the_startup_probe_of_the_manager_may_kill_it() {
     let said = plain(&e);
     for words in [
         "nothing orders manager and netclient",
-        "manager may run before netclient is ready (at 10s at the earliest): a readinessProbe gates no sibling",
-        "the startupProbe of manager may kill it 105s after its start at the earliest (10s + 19 × 5s)",
+        "manager may run before netclient is ready (at 10 s at the earliest): a readinessProbe gates no sibling",
+        "the startupProbe of manager may kill it 105 s after its start at the earliest (10 s + 19 × 5 s)",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
@@ -160,12 +160,12 @@ fn stops_are_in_order() {
     assert_eq!(
         steps,
         [
-            "0s: the preStop hooks of b and two, at the same time",
-            "0s: the stop signal to one",
-            "5s: the stop signal to two",
-            "6s: the stop signal to sidecar b, once all before have ended",
-            "8s: the stop signal to sidecar a, once all before have ended",
-            "20s: the stop signal to what still waits for its turn, and SIGKILL 2s later",
+            "0 s: the preStop hooks of b and two, at the same time",
+            "0 s: the stop signal to one",
+            "5 s: the stop signal to two",
+            "6 s: the stop signal to sidecar b, once all before have ended",
+            "8 s: the stop signal to sidecar a, once all before have ended",
+            "20 s: the stop signal to what still waits for its turn, and SIGKILL 2 s later",
         ]
     );
 }

@@ -7,8 +7,10 @@ pub(crate) mod table;
 pub(crate) mod timeline;
 
 use std::fmt::Arguments;
+use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
+use anyhow::Context;
 use holdfast_lifecycle::columns::Row;
 
 /// A line for people, on stderr: `say!("…", …)`. If stderr takes none (a full disk, a reader that went
@@ -34,6 +36,25 @@ pub(crate) fn wait() {
 pub(crate) fn error(what: Arguments<'_>) {
     let (red, reset) = (AnsiColor::Red.on_default().bold(), anstyle::Reset);
     say!("{red}error{reset}: {what}");
+}
+
+/// Writes the data of a command that has no event loop to stdout. A reader that wants no more is no error.
+pub(crate) fn data(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Whether colours are wanted on stdout.
+pub(crate) fn is_styled() -> bool {
+    anstream::stdout().current_choice() != anstream::ColorChoice::Never
+}
+
+/// The columns of the terminal at stdout; where there is none, as many as people read.
+pub(crate) fn columns() -> usize {
+    terminal_size().map_or(120, |(columns, _)| columns)
 }
 
 /// Columns and rows of the terminal at stdout, if it is one.

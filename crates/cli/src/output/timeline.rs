@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use holdfast_explain::picture;
-use holdfast_explain::timeline::{self as document, HookName, Pod, Step, VERSION};
-use holdfast_lifecycle::{HookKind, Plan, Time};
+use holdfast_explain::timeline::{self as document, Pod, Step, VERSION};
+use holdfast_lifecycle::{Plan, Time};
 use holdfast_runtime::notice::{Mark, MarkStep};
 
 /// The marks of a run.
@@ -108,10 +108,6 @@ impl Timeline {
     fn mark(&self, mark: &Mark, names: &[String]) -> Option<document::Mark> {
         let place = self.plans.iter().position(|(plan, _)| plan.uid == mark.uid)?;
         let (plan, name) = (&self.plans.get(place)?.0, names.get(place)?);
-        let hook = |kind: HookKind| match kind {
-            HookKind::PostStart => HookName::PostStart,
-            HookKind::PreStop => HookName::PreStop,
-        };
         let step = match &mark.step {
             MarkStep::SandboxReady => Step::SandboxReady,
             MarkStep::Phase(phase) => Step::Phase { phase: phase.as_str().to_owned() },
@@ -123,8 +119,8 @@ impl Timeline {
             MarkStep::BecameReady => Step::Ready,
             MarkStep::Unready => Step::Unready,
             MarkStep::Probe(kind, result) => Step::probe(*kind, result),
-            MarkStep::HookBegun(kind) => Step::HookBegun { hook: hook(*kind) },
-            MarkStep::HookEnded(kind) => Step::HookEnded { hook: hook(*kind) },
+            MarkStep::HookBegun(kind) => Step::HookBegun { hook: (*kind).into() },
+            MarkStep::HookEnded(kind) => Step::HookEnded { hook: (*kind).into() },
             MarkStep::Stop { grace } => Step::Stop { grace_seconds: *grace },
             MarkStep::Exited { code } => Step::Exited { exit_code: *code },
             MarkStep::Refused { reason } => Step::Refused { reason: reason.clone() },

@@ -65,7 +65,7 @@ fn side_by_side() {
     let (code, said) = explain(&[]);
     assert_eq!(code, Some(0));
     assert!(said.contains("nothing orders manager and netclient"), "{said}");
-    assert!(said.contains("from 105s"), "{said}");
+    assert!(said.contains("from 105 s"), "{said}");
     // No colours in a pipe.
     assert!(!said.contains('\u{1b}'), "{said}");
     let (code, said) = explain(&["--assume", "nobody.ready=5s"]);

@@ -106,7 +106,7 @@ fn a_recorded_timeline_is_drawn_again() {
     let chart = text(&chart);
     assert!(chart.starts_with("web  Ready at 1 s, ended at 9 s\n"), "{chart}");
     assert!(chart.contains("critical path: sandbox 100 ms → app 900 ms"), "{chart}");
-    assert!(chart.lines().all(|l| l.chars().count() <= 100) && !chart.contains('\x1b'), "{chart}");
+    assert!(chart.lines().all(|l| l.chars().count() <= 120) && !chart.contains('\x1b'), "{chart}");
     assert!(text(&draw(&[path, "-o", "svg"])).starts_with("<svg"));
     assert!(text(&draw(&[path, "-o", "html"])).starts_with("<!doctype html>"));
     let json: Value = serde_json::from_str(text(&draw(&[path, "-o", "json"]))).unwrap();

@@ -13,7 +13,7 @@ mod rows;
 mod scene;
 mod svg;
 pub mod text;
-mod words;
+pub(crate) mod words;
 
 use self::rows::Rows;
 use self::scene::Scene;

@@ -20,6 +20,7 @@
     if (s < 0.9995) return short(s * 1e3, 1) + ' ms';
     if (s < 99.95) return short(s, 3) + ' s';
     const whole = Math.round(s), two = (n) => String(n).padStart(2, '0');
+    if (whole < 120) return whole + ' s';
     if (whole < 3600) return Math.floor(whole / 60) + 'm' + two(whole % 60) + 's';
     return Math.floor(whole / 3600) + 'h' + two(Math.floor(whole / 60) % 60) + 'm';
   };

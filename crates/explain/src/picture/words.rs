@@ -19,6 +19,7 @@ pub(crate) fn time(seconds: f64) -> impl fmt::Display {
             _ if s < 0.999_5 => write!(f, "{sign}{:.0} ms", s * 1e3),
             _ if s < 9.995 => write!(f, "{sign}{} s", short(s, 2)),
             _ if s < 99.95 => write!(f, "{sign}{} s", short(s, 1)),
+            _ if whole < 120 => write!(f, "{sign}{whole} s"),
             _ if whole < 3600 => write!(f, "{sign}{}m{:02}s", whole / 60, whole % 60),
             _ => write!(f, "{sign}{}h{:02}m", whole / 3600, whole / 60 % 60),
         }

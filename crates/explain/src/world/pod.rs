@@ -18,7 +18,7 @@ use holdfast_lifecycle::{
 use super::{Happening, Pick, World};
 use crate::assume::Exits;
 use crate::span::Span;
-use crate::timeline::{HookName, Step};
+use crate::timeline::Step;
 
 /// Killed by SIGKILL, and ended by SIGTERM.
 const KILLED: i32 = 137;
@@ -30,6 +30,8 @@ const FOUND: u64 = 1 << 62;
 /// A pod in virtual time.
 pub(super) struct VirtualPod {
     pub(super) engine: Lifecycle,
+    /// When it came to be.
+    pub(super) created: Time,
     /// When its deletion was asked for.
     pub(super) deleted: Option<Time>,
     runs: BTreeMap<InstanceId, Run>,
@@ -62,6 +64,7 @@ impl VirtualPod {
         let began = vec![false; plan.containers.len()];
         Self {
             engine: Lifecycle::new(plan, options, now),
+            created: now,
             deleted: None,
             runs: BTreeMap::new(),
             began,
@@ -134,7 +137,7 @@ impl World<'_> {
             }
             Output::RunHook { container, instance, hook } => {
                 let Some(run) = self.pods[at].runs.get(&instance).copied() else { return };
-                self.container_mark(at, run, Step::HookBegun { hook: hook_name(hook) });
+                self.container_mark(at, run, Step::HookBegun { hook: hook.into() });
                 let b = &self.behaviours[container.index()];
                 let span = match hook {
                     HookKind::PostStart => b.post_start,
@@ -224,7 +227,7 @@ impl World<'_> {
             }
             Input::HookDone { instance, hook, .. } => {
                 let Some(run) = self.pods[at].runs.get(instance).copied() else { return };
-                self.container_mark(at, run, Step::HookEnded { hook: hook_name(*hook) });
+                self.container_mark(at, run, Step::HookEnded { hook: (*hook).into() });
             }
             Input::ProbeDone { instance, probe, result } => {
                 let Some(run) = self.pods[at].runs.get(instance).copied() else { return };
@@ -380,11 +383,4 @@ impl World<'_> {
 
 fn exited(instance: InstanceId, code: i32) -> Input {
     Input::Exited { instance, code, reason: None, message: String::new() }
-}
-
-const fn hook_name(hook: HookKind) -> HookName {
-    match hook {
-        HookKind::PostStart => HookName::PostStart,
-        HookKind::PreStop => HookName::PreStop,
-    }
 }
