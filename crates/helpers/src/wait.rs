@@ -5,7 +5,6 @@
 //! (`pace`). Paths are asked too: the kernel would tell of them (inotify), but it lets go of a watch
 //! so slowly, often 10 ms and more, that whoever waited for it would come later than by asking.
 
-mod interface;
 mod target;
 
 use std::cell::RefCell;
@@ -16,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use holdfast_runtime::probe;
+use holdfast_wireguard::Interface;
 use tokio::net::{UnixDatagram, UnixStream};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 pub use target::{ParseTargetError, Statuses, Target};
-
-use interface::Interfaces;
 
 /// What is waited for, and how long.
 #[derive(Clone, Debug)]
@@ -99,10 +98,10 @@ pub async fn wait(wish: &Wish, tell: impl FnMut(News)) -> Vec<Unmet> {
 /// failed.
 async fn until_there(target: &Target, wish: &Wish, not_yet: impl Fn(String)) -> Option<String> {
     let longest = if wish.once { wish.timeout } else { wish.timeout.min(TRY) };
-    let mut interfaces = Interfaces::default();
+    let mut followed = None;
     loop {
         let begin = Instant::now();
-        let looked = timeout(longest, look(target, &wish.statuses, longest, &mut interfaces));
+        let looked = timeout(longest, look(target, &wish.statuses, longest, &mut followed));
         match looked.await {
             Ok(Ok(seen)) => return Some(seen),
             Ok(Err(seen)) => not_yet(seen),
@@ -112,7 +111,10 @@ async fn until_there(target: &Target, wish: &Wish, not_yet: impl Fn(String)) -> 
             return None;
         }
         match target {
-            Target::Interface(_) => interfaces.changed().await,
+            Target::Interface(_) if let Some(state) = &mut followed => {
+                // It says nothing more only if its task is gone, with the reactor.
+                let _ = state.changed().await;
+            }
             _ => sleep(pace(begin.elapsed())).await,
         }
     }
@@ -123,7 +125,7 @@ async fn look(
     target: &Target,
     statuses: &Statuses,
     longest: Duration,
-    interfaces: &mut Interfaces,
+    followed: &mut Option<watch::Receiver<Interface>>,
 ) -> Result<String, String> {
     match target {
         Target::Tcp { host, port } => probe::connect(host, *port).await,
@@ -138,7 +140,23 @@ async fn look(
             Ok(_) => Ok("it exists".to_owned()),
             Err(error) => Err(words(&error)),
         },
-        Target::Interface(name) => interfaces.look(name).await,
+        Target::Interface(name) => interface(name, followed).await,
+    }
+}
+
+/// The first address of an interface, or why it is of no use yet. It is followed from the first look on.
+async fn interface(
+    name: &str,
+    followed: &mut Option<watch::Receiver<Interface>>,
+) -> Result<String, String> {
+    let state = match followed {
+        Some(state) => state,
+        None => followed.insert(holdfast_wireguard::follow(name).await),
+    };
+    let state = state.borrow_and_update();
+    match (state.addresses().first(), state.fault()) {
+        (Some(address), _) => Ok(address.to_string()),
+        (None, fault) => Err(fault.unwrap_or_default().to_owned()),
     }
 }
 
