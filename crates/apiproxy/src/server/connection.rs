@@ -1,0 +1,203 @@
+//! A client's connection: within limits, TLS, HTTP/1.1 or HTTP/2, and its orderly end.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::counters::{add, less};
+use super::handler::handle;
+use super::peers::Membership;
+use super::tls::ServingTls;
+use crate::refusal::Refusal;
+use crate::upstream::{Link, tune};
+
+/// Accepts connections for ever.
+pub(super) async fn accept(shared: &Arc<Shared>, listener: &TcpListener, tls: Option<&ServingTls>) {
+    loop {
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of files, usually, until other connections end; or a client that left early.
+                tracing::warn!(%error, "Cannot accept a connection, trying again");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let counters = &shared.counters;
+        add(&counters.connections_total, 1);
+        if counters.connections.load(Ordering::Relaxed) >= shared.limits.connections as u64 {
+            add(&counters.refused_connections, 1);
+            continue;
+        }
+        let peer = shared.peers.enter(remote.ip(), shared.limits.connections_per_peer);
+        let open = Open::new(shared);
+        let tls = tls.cloned();
+        shared.tasks.spawn(async move {
+            let end = peer.end.clone();
+            let shared = Arc::clone(&open.0);
+            end.run_until_cancelled(connection(shared, peer, stream, tls)).await;
+            drop(open);
+        });
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: &Arc<Shared>) -> Self {
+        add(&shared.counters.connections, 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        less(&self.0.counters.connections);
+    }
+}
+
+async fn connection(
+    shared: Arc<Shared>,
+    peer: Membership,
+    stream: TcpStream,
+    tls: Option<ServingTls>,
+) {
+    if let Err(error) = tune(&stream, shared.timeouts.keepalive) {
+        tracing::debug!(%error, peer = %peer.address, "Cannot set options of a client's connection");
+    }
+    if !peer.within_limit {
+        add(&shared.counters.refused_connections, 1);
+        if tls.is_none() {
+            refuse(stream, &peer, shared.limits.connections_per_peer).await;
+        }
+        return;
+    }
+    let peer = Arc::new(peer);
+    let Some(tls) = tls else {
+        return http1(shared, peer, Link::plain(stream)).await;
+    };
+    let accept = TlsAcceptor::from(tls.config).accept(stream);
+    match tokio::time::timeout(shared.timeouts.client_handshake, accept).await {
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            http2(shared, peer, Link::tls(stream)).await;
+        }
+        Ok(Ok(stream)) => http1(shared, peer, Link::tls(stream)).await,
+        Ok(Err(error)) => {
+            add(&shared.counters.handshake_errors, 1);
+            tracing::debug!(%error, peer = %peer.address, "TLS handshake failed");
+        }
+        Err(_) => {
+            add(&shared.counters.handshake_errors, 1);
+            tracing::debug!(peer = %peer.address, "TLS handshake took too long");
+        }
+    }
+}
+
+async fn http1(shared: Arc<Shared>, peer: Arc<Membership>, link: Link) {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.timeouts.client_headers)
+        .max_headers(shared.limits.headers)
+        .max_header_size(shared.limits.header_bytes)
+        .max_buf_size((2 * shared.limits.header_bytes).max(128 << 10));
+    let address = peer.address;
+    let service = {
+        let shared = Arc::clone(&shared);
+        service_fn(move |request| handle(Arc::clone(&shared), Arc::clone(&peer), request))
+    };
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(link), service).with_upgrades());
+    let served = tokio::select! {
+        biased;
+        served = connection.as_mut() => served,
+        () = shared.drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, peer = %address, "A client's connection ended");
+    }
+}
+
+async fn http2(shared: Arc<Shared>, peer: Arc<Membership>, link: Link) {
+    let executor = Bound(peer.end.clone());
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(shared.limits.header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(4 * STREAM_WINDOW)
+        .keep_alive_interval(shared.timeouts.keepalive)
+        .keep_alive_timeout(shared.timeouts.keepalive);
+    let address = peer.address;
+    let service = {
+        let shared = Arc::clone(&shared);
+        service_fn(move |request| handle(Arc::clone(&shared), Arc::clone(&peer), request))
+    };
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(link), service));
+    let served = tokio::select! {
+        biased;
+        served = connection.as_mut() => served,
+        () = shared.drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, peer = %address, "A client's connection ended");
+    }
+}
+
+/// Runs the streams of a connection, and no longer than the peer's sessions.
+#[derive(Clone)]
+struct Bound(CancellationToken);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Bound {
+    fn execute(&self, stream: F) {
+        let end = self.0.clone();
+        tokio::spawn(async move {
+            end.run_until_cancelled(stream).await;
+        });
+    }
+}
+
+/// Tells a peer with too many connections, and closes: after its request has come in, or else it would see
+/// a reset instead of the answer.
+async fn refuse(mut stream: TcpStream, peer: &Membership, limit: usize) {
+    let refusal = Refusal::too_many_requests(format!(
+        "peer {} has {limit} connections, which is as many as it may",
+        peer.address
+    ));
+    let body = refusal.body();
+    let head = format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let tell = async {
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&body).await?;
+        stream.shutdown().await?;
+        let mut sink = [0; 1024];
+        while stream.read(&mut sink).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), tell).await;
+}
+
+/// As many as Go's server allows.
+const STREAMS: u32 = 250;
+const STREAM_WINDOW: u32 = 256 << 10;
