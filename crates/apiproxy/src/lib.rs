@@ -24,5 +24,6 @@ pub use config::{ClientCertificate, Config, Limits, Mode, Timeouts, Token, Upstr
 pub use identity::{Identity, IdentityError, Impersonation, SystemNames, Unmapped};
 pub use refusal::Refusal;
 pub use request_info::RequestInfo;
+pub use rules::Hosts;
 pub use server::{CheckError, Counters, Drained, NewError, Proxy, ServingTls, Snapshot};
 pub use upstream::{TlsError, UpstreamError};

@@ -1,0 +1,129 @@
+//! Listeners come and go, and the end is orderly.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holdfast_apiproxy::Drained;
+use tokio::sync::Notify;
+
+use crate::support::*;
+
+/// Answers `/slow` when told, watches never, everything else at once.
+async fn api(go: &Arc<Notify>) -> Api {
+    let go = Arc::clone(go);
+    Api::start(None, move |_, mut pipe, seen| {
+        let go = Arc::clone(&go);
+        async move {
+            while let Some(head) = pipe.head().await {
+                let (target, upgrade) = (head.target().to_owned(), head.get("upgrade").is_some());
+                seen.lock().unwrap().push(head);
+                if upgrade {
+                    pipe.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+                    pipe.rest().await;
+                } else if target.contains("watch") || target.contains("follow") {
+                    pipe.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+                    pipe.rest().await;
+                } else if target == "/slow" {
+                    go.notified().await;
+                    pipe.write(ok("slow")).await;
+                } else {
+                    pipe.write(ok("{}")).await;
+                }
+            }
+        }
+    })
+    .await
+}
+
+async fn started(world: &World, target: &str, more: &str) -> Pipe {
+    let mut pipe = world.connect().await;
+    pipe.write(format!("GET {target} HTTP/1.1\r\nHost: 10.0.0.1\r\n{more}\r\n")).await;
+    let head = soon("a head", pipe.head()).await.unwrap();
+    assert!(matches!(head.code(), 200 | 101));
+    pipe
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_is_under_way() {
+    let go = Arc::new(Notify::new());
+    let api = api(&go).await;
+    let world = world(config(api.address, false), false).await;
+    let mut idle = world.connect().await;
+    idle.write(get("/api")).await;
+    assert_eq!(soon("an answer", idle.answer()).await.unwrap().0.code(), 200);
+    let mut slow = world.connect().await;
+    slow.write(get("/slow")).await;
+    until("the slow request", || api.seen().len() == 2).await;
+    let proxy = world.proxy.clone();
+    let drain = tokio::spawn(async move { proxy.drain(PATIENCE).await });
+    assert!(soon("the idle connection's end", idle.rest()).await.is_empty());
+    soon("no listener", async {
+        while tokio::net::TcpStream::connect(world.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    go.notify_one();
+    let (head, body) = soon("the slow answer", slow.answer()).await.unwrap();
+    assert_eq!((head.code(), body.as_slice()), (200, &b"slow"[..]));
+    assert_eq!(soon("the drain", drain).await.unwrap(), Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn a_drain_ends_watches_and_cuts_the_rest_at_its_deadline() {
+    let go = Arc::new(Notify::new());
+    let api = api(&go).await;
+    let world = world(config(api.address, false), false).await;
+    let mut watch = started(&world, "/api/v1/pods?watch=1", "").await;
+    let mut log = started(&world, "/api/v1/namespaces/n/pods/p/log?follow=1", "").await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let mut exec = started(&world, "/api/v1/namespaces/n/pods/p/exec", upgrade).await;
+    until("the tunnel", || world.proxy.counters().snapshot().tunnels == 1).await;
+    let began = Instant::now();
+    let proxy = world.proxy.clone();
+    let drain = tokio::spawn(async move { proxy.drain(Duration::from_millis(300)).await });
+    assert_eq!(soon("the end of the watch", watch.rest()).await, b"0\r\n\r\n", "it ends well");
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!(soon("the cut of the log", log.rest()).await, b"", "it breaks off");
+    assert_eq!(soon("the cut of the tunnel", exec.rest()).await, b"");
+    assert_eq!(soon("the drain", drain).await.unwrap(), Drained { cut: 3 });
+    let counted = world.proxy.counters().snapshot();
+    assert_eq!((counted.in_flight, counted.tunnels, counted.connections), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn p7_another_address_leaves_connections_alone() {
+    let go = Arc::new(Notify::new());
+    let api = api(&go).await;
+    let world = world(config(api.address, false), false).await;
+    let mut slow = world.connect().await;
+    slow.write(get("/slow")).await;
+    until("the slow request", || api.seen().len() == 1).await;
+    world.stop.cancel();
+    soon("no listener", async {
+        while tokio::net::TcpStream::connect(world.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (address, _) = listen(&world.proxy, None).await;
+    let mut other = Pipe::new(tcp("127.0.0.1", address).await);
+    other.write(get("/api")).await;
+    assert_eq!(soon("an answer", other.answer()).await.unwrap().0.code(), 200);
+    go.notify_one();
+    assert_eq!(soon("the slow answer", slow.answer()).await.unwrap().1, b"slow");
+    // And the same connection goes on.
+    slow.write(get("/api")).await;
+    assert_eq!(soon("an answer", slow.answer()).await.unwrap().0.code(), 200);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_takes_its_request_with_it() {
+    let go = Arc::new(Notify::new());
+    let api = api(&go).await;
+    let world = world(config(api.address, false), false).await;
+    let watch = started(&world, "/api/v1/pods?watch=1", "").await;
+    assert_eq!(world.proxy.counters().snapshot().in_flight, 1);
+    drop(watch);
+    until("the end of the watch", || world.proxy.counters().snapshot().in_flight == 0).await;
+}

@@ -1,0 +1,11 @@
+//! The proxy in one process with an API server that follows a script, on raw sockets.
+
+mod forward;
+mod identities;
+mod lifetime;
+mod limits;
+mod smuggling;
+mod support;
+mod tls;
+mod upgrade;
+mod upstream;
