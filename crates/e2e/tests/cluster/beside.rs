@@ -1,41 +1,12 @@
 //! `holdfast run --runtime cri` on a containerd that a kubelet uses.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use holdfast_e2e::cluster::Node;
 use serde_json::{Value, json};
 
-use crate::place::{namespace, possible, shared};
-
-/// `holdfast` as it is in the sources now, built as this test was. Whoever runs all tests has just built
-/// it, and to build it again, for itself and so with other features of its dependencies, would take it away
-/// from tests that run it.
-fn holdfast() -> PathBuf {
-    let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("holdfast");
-    let built = std::fs::metadata(&program).and_then(|meta| meta.modified());
-    if built.is_ok_and(|built| built > newest(&holdfast_e2e::workspace().join("crates"))) {
-        return program;
-    }
-    let build = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "holdfast-cli"])
-        .current_dir(holdfast_e2e::workspace())
-        .status()
-        .unwrap();
-    assert!(build.success(), "holdfast-cli does not build");
-    program
-}
-
-/// When a file below this directory was last written.
-fn newest(dir: &Path) -> SystemTime {
-    let entries = std::fs::read_dir(dir).unwrap().flatten();
-    let times = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
-        true => newest(&entry.path()),
-        false => entry.metadata().unwrap().modified().unwrap(),
-    });
-    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
-}
+use crate::place::{built, namespace, possible, shared};
 
 /// What Holdfast has on a node's containerd.
 fn ours(node: &Node<'_>) -> String {
@@ -65,7 +36,7 @@ async fn a_kubelet_keeps_working() {
     if !possible() {
         return;
     }
-    let (cluster, holdfast) = (shared().await, holdfast());
+    let (cluster, holdfast) = (shared().await, built("holdfast", &["-p", "holdfast-cli"]));
     let client = cluster.client().unwrap();
     let namespace = &namespace(&client, "beside").await;
     let pod = |name: &str, script: &str, policy: &str| {

@@ -7,7 +7,10 @@
 
 mod api;
 mod beside;
+mod candidate;
+mod election;
 mod ending;
 mod network;
 mod place;
+mod relay;
 mod units;

@@ -1,8 +1,10 @@
 //! Where tests have their clusters.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use holdfast_e2e::cluster::api::Client;
 use holdfast_e2e::cluster::{Cluster, Layout, Options, down, leftovers};
@@ -77,6 +79,42 @@ pub async fn shared() -> Cluster {
 /// `holdfast-e2e cluster …`
 pub fn tool(words: &[&str], dir: &Path) -> Output {
     Command::new(PROGRAM).arg("cluster").args(words).arg(dir).output().unwrap()
+}
+
+/// A program as it is in the sources now, built as this test was. Whoever runs all tests has just built it,
+/// and to build it again, for itself and so with other features of its dependencies, would take it away from
+/// tests that run it. `place` is below the directory of programs.
+pub fn built(place: &str, package: &[&str]) -> PathBuf {
+    // Once, by whoever asks first.
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    built.entry(place.to_owned()).or_insert_with(|| build(place, package)).clone()
+}
+
+fn build(place: &str, package: &[&str]) -> PathBuf {
+    let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join(place);
+    let built = std::fs::metadata(&program).and_then(|meta| meta.modified());
+    if built.is_ok_and(|built| built > newest(&holdfast_e2e::workspace().join("crates"))) {
+        return program;
+    }
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--quiet"])
+        .args(package)
+        .current_dir(holdfast_e2e::workspace())
+        .status()
+        .unwrap();
+    assert!(build.success(), "{package:?} does not build");
+    program
+}
+
+/// When a file below this directory was last written.
+fn newest(dir: &Path) -> SystemTime {
+    let entries = std::fs::read_dir(dir).unwrap().flatten();
+    let times = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => newest(&entry.path()),
+        false => entry.metadata().unwrap().modified().unwrap(),
+    });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// A namespace in a shared cluster, in which pods can be made at once.
