@@ -3,16 +3,18 @@
 //! Interfaces are made in a network namespace of this program's own: [`report`] runs it again inside of
 //! one.
 
+mod peers;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use self::peers::{Appearance, Thing};
 use crate::report::{Row, Section};
 use crate::run::Holdfast;
 use crate::stats::Samples;
@@ -22,9 +24,9 @@ use crate::stats::Samples;
 pub struct Size {
     /// Addresses that appear.
     pub addresses: usize,
-    /// Files and ports that appear.
+    /// Files, ports and pages that appear.
     pub others: usize,
-    /// Ports that appear to the peer, which sees them up to a second later.
+    /// Those that appear to a peer, which sees them up to a second later.
     pub peer: usize,
     /// Renderings that are killed.
     pub kills: u32,
@@ -51,35 +53,39 @@ pub fn report(holdfast: &Holdfast, size: Size) -> Result<Section> {
             .got(&numbers(&addresses))
             .ok(addresses.percentile(99.0) <= 5.0),
     );
-    let files = files(holdfast, size.others)?;
-    section.push(
-        Row::new(&format!("a file appears → `wait file:` ({} times)", files.len()))
-            .got(&numbers(&files)),
-    );
-    let ports = ports(size.others, |port| {
-        let mut wait = Waiting::new(holdfast, &format!("tcp://127.0.0.1:{port}"))?;
-        Ok(move || wait.is_there())
-    })?;
-    section.push(
-        Row::new(&format!("a port opens → `wait tcp:` ({} times)", ports.len()))
-            .got(&numbers(&ports)),
-    );
-    let peer = ports_of_the_peer(size.peer)?;
-    section.push(Row::new(&format!("… → `wait-for-it` of Debian, {} times", peer.len())).got(
-        &format!(
-            "{}: {:.0} times as long in the median",
-            numbers(&peer),
-            peer.median() / ports.median()
-        ),
-    ));
+    let npm = peers::install()?;
+    for thing in Thing::ALL {
+        let ours = appearances(thing, size.others, |what| {
+            let mut wait = Waiting::new(holdfast, &what.target())?;
+            Ok(move || wait.is_there())
+        })?;
+        let (what, scheme) = (thing.words(), thing.scheme());
+        section.push(
+            Row::new(&format!("{what} → `wait {scheme}` ({} times)", ours.len()))
+                .wanted("p99 < 10 ms")
+                .got(&numbers(&ours))
+                .ok(ours.percentile(99.0) < 10.0),
+        );
+        for peer in peers::PEERS.iter().filter(|peer| peer.can(thing)) {
+            let theirs = appearances(thing, size.peer, |what| peer.start(&npm, what))?;
+            let ratio = theirs.median() / ours.median();
+            section.push(
+                Row::new(&format!("… → {}, {} times", peer.name, theirs.len()))
+                    .got(&format!("{}: {ratio:.0} times as long in the median", numbers(&theirs))),
+            );
+        }
+    }
     for writer in WRITERS {
         let left = killed(holdfast, *writer, size.kills)?;
-        let row = Row::new(&format!("{} killed {} times", writer.name, size.kills)).got(&format!(
-            "{} files left beside it; {} times a reader saw neither the old file nor the new one",
-            left.beside, left.half
-        ));
+        let text = match writer.ours {
+            true => format!("{}, {} after the next run", left, left.stays),
+            false => left.to_string(),
+        };
+        let row = Row::new(&format!("{} killed {} times", writer.name, size.kills)).got(&text);
         section.push(match writer.ours {
-            true => row.wanted("nothing").ok(left.beside + left.half == 0),
+            true => row
+                .wanted("never half a file; nothing that the next run leaves")
+                .ok(left.half + left.stays == 0),
             false => row,
         });
     }
@@ -182,49 +188,25 @@ pub fn inside(holdfast: &Holdfast) -> Result<bool> {
     Ok(true)
 }
 
-fn files(holdfast: &Holdfast, count: usize) -> Result<Samples> {
-    let mut samples = Vec::new();
-    for trial in 0..count {
-        let path = holdfast.dir().join(format!("ready-{trial}"));
-        let mut wait = Waiting::new(holdfast, &format!("file:{}", path.display()))?;
-        let begin = Instant::now();
-        fs::write(&path, "")?;
-        samples.push(wait.is_there()? - begin);
-    }
-    Ok(Samples::millis(samples))
-}
-
-/// Opens a port that something waits for; `start` starts that and gives what ends when it is seen.
-fn ports<W: FnOnce() -> Result<Instant>>(
+/// Makes something appear so many times, and says how long it took until that was seen; `start` starts
+/// what waits for it and gives what ends when it is seen.
+fn appearances<W: FnOnce() -> Result<Instant>>(
+    thing: Thing,
     count: usize,
-    start: impl Fn(u16) -> Result<W>,
+    start: impl Fn(&Appearance) -> Result<W>,
 ) -> Result<Samples> {
+    let directory = tempfile::Builder::new().prefix("holdfast-wait-").tempdir()?;
     let mut samples = Vec::new();
     for trial in 0..count {
-        // A port that was free a moment ago.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let seen = start(port)?;
+        let what = Appearance::new(thing, directory.path().join(format!("ready-{trial}")))?;
+        let seen = start(&what)?;
         // Not always in the same part of its turn.
         std::thread::sleep(Duration::from_millis(trial as u64 * 37 % 100));
         let begin = Instant::now();
-        let _listener = TcpListener::bind(("127.0.0.1", port))?;
+        let _there = what.appear()?;
         samples.push(seen()? - begin);
     }
     Ok(Samples::millis(samples))
-}
-
-fn ports_of_the_peer(count: usize) -> Result<Samples> {
-    ports(count, |port| {
-        let mut child = Command::new("wait-for-it")
-            .args(["--quiet", "--timeout=20", &format!("127.0.0.1:{port}")])
-            .spawn()
-            .context("there is no wait-for-it (apt-get install wait-for-it)")?;
-        std::thread::sleep(Duration::from_millis(300));
-        Ok(move || {
-            ensure!(child.wait()?.success(), "wait-for-it failed");
-            Ok(Instant::now())
-        })
-    })
 }
 
 /// A way to put a value into a file.
@@ -248,13 +230,28 @@ const WRITERS: &[Writer] = &[
         command: "cp template out; exec sed -i s/RACK/$VALUE/ out",
     },
     Writer { name: "`envsubst >`", ours: false, command: "exec envsubst <template-env >out" },
+    Writer { name: "`j2 -o` (j2cli)", ours: false, command: "exec j2 -o out template.j2" },
 ];
 
 /// What was found after kills.
 #[derive(Debug, Default)]
 struct Left {
+    /// Files beside it.
     beside: usize,
+    /// Times when it was neither the old nor the new one.
     half: usize,
+    /// Those of the files that are still there after the next run.
+    stays: usize,
+}
+
+impl std::fmt::Display for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} times a reader saw neither the old file nor the new one; {} files left beside it",
+            self.half, self.beside
+        )
+    }
 }
 
 fn killed(holdfast: &Holdfast, writer: Writer, kills: u32) -> Result<Left> {
@@ -263,6 +260,7 @@ fn killed(holdfast: &Holdfast, writer: Writer, kills: u32) -> Result<Left> {
     let text = |rack: &str| format!("rack={rack}\n").repeat(5_000);
     fs::write(at("template"), text("RACK"))?;
     fs::write(at("template-env"), text("$VALUE"))?;
+    fs::write(at("template.j2"), text("{{ VALUE }}"))?;
     let start = |value: &str| -> Result<Child> {
         let mut command = Command::new("sh");
         command.args(["-c", writer.command]).current_dir(&dir);
@@ -285,9 +283,15 @@ fn killed(holdfast: &Holdfast, writer: Writer, kills: u32) -> Result<Left> {
         let now = fs::read_to_string(at("out")).unwrap_or_default();
         let new = text(&value);
         left.half += usize::from(now != old && now != new);
-        let beside: Vec<_> = names(dir.path())?.difference(&inputs).cloned().collect();
-        left.beside += beside.len();
-        for name in beside {
+        let beside =
+            || -> Result<Vec<_>> { Ok(names(dir.path())?.difference(&inputs).cloned().collect()) };
+        let found = beside()?.len();
+        left.beside += found;
+        if found > 0 && writer.ours {
+            ensure!(start(&value)?.wait()?.success(), "{} failed", writer.name);
+            left.stays += beside()?.len();
+        }
+        for name in beside()? {
             fs::remove_file(dir.path().join(name))?;
         }
         old = if now == new { new } else { old };

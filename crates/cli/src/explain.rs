@@ -1,11 +1,11 @@
 //! `holdfast explain`.
 
+use holdfast_explain::document::document;
 use holdfast_explain::explanation::{Explanation, explain};
 use holdfast_explain::subject::Subject;
 use holdfast_explain::timeline::Timeline;
 use holdfast_explain::{assume, picture, text};
 use holdfast_lifecycle::Options;
-use serde_json::json;
 
 use crate::args::{ExplainArgs, ExplainFormat, FaultArg};
 use crate::output::say;
@@ -42,11 +42,7 @@ fn show(args: &ExplainArgs, explained: &[Explanation]) -> String {
             let all = explained.iter().map(|e| text::text(e, args.kubernetes, width, styled));
             all.collect::<Vec<_>>().join("\n")
         }
-        ExplainFormat::Json => {
-            let pods: Vec<_> = explained.iter().map(Explanation::to_json).collect();
-            let kubernetes = format!("1.{}", args.kubernetes);
-            format!("{:#}\n", json!({ "version": 1, "kubernetes": kubernetes, "workloads": pods }))
-        }
+        ExplainFormat::Json => document(explained, args.kubernetes),
         ExplainFormat::Svg => picture::svg(&together(explained)),
         ExplainFormat::Html => picture::html(&together(explained)),
     }

@@ -36,8 +36,8 @@ pub enum What {
     /// `needs`: if this other container is not ready (by its own `ready`) when the process starts, it
     /// ends at once with 1.
     Needs(String),
-    /// `stops`: from the stop signal until it ends.
-    Stops(Span),
+    /// `stops`: from the stop signal until it ends, and its exit code if that is said.
+    Stops(Span, Option<i32>),
     /// `postStart`: how long the hook takes.
     PostStart(Span),
     /// `preStop`: how long the hook takes.
@@ -50,7 +50,8 @@ pub enum ParseAssumeError {
     /// Not in the form.
     #[error(
         "invalid assumption {0:?}: expected CONTAINER.WHAT=VALUE, such as web.ready=5s, migrate.exits=2s:1, \
-         web.ready=never, app.needs=web, *.start=0s..2s, app.stops=1s, app.postStart=1s or app.preStop=1s"
+         web.ready=never, app.needs=web, *.start=0s..2s, app.stops=1s, app.stops=1s:0, app.postStart=1s or \
+         app.preStop=1s"
     )]
     Form(String),
     /// A time in it is none.
@@ -86,22 +87,27 @@ impl FromStr for Assume {
             "ready" => What::Ready(Some(span(value)?)),
             "exits" if value == "never" => What::Exits(None),
             "exits" => {
-                let (after, code) = match value.rsplit_once(':') {
-                    Some((after, code)) => {
-                        let code = code.parse::<u8>().map_err(|_| form())?;
-                        (after, i32::from(code))
-                    }
-                    None => (value, 0),
-                };
-                What::Exits(Some((span(after)?, code)))
+                let (after, code) = with_code(value).ok_or_else(form)?;
+                What::Exits(Some((span(after)?, code.unwrap_or(0))))
             }
             "needs" if !value.is_empty() => What::Needs(value.to_owned()),
-            "stops" => What::Stops(span(value)?),
+            "stops" => {
+                let (after, code) = with_code(value).ok_or_else(form)?;
+                What::Stops(span(after)?, code)
+            }
             "postStart" => What::PostStart(span(value)?),
             "preStop" => What::PreStop(span(value)?),
             _ => return Err(form()),
         };
         Ok(Self { workload, container: container.to_owned(), what })
+    }
+}
+
+/// A time, and the exit code behind a colon; `None` if that is none.
+fn with_code(value: &str) -> Option<(&str, Option<i32>)> {
+    match value.rsplit_once(':') {
+        Some((after, code)) => Some((after, Some(code.parse::<u8>().ok()?.into()))),
+        None => Some((value, None)),
     }
 }
 
@@ -129,7 +135,10 @@ impl fmt::Display for Assume {
                 write!(f, "{name} ends with {code}, {span} after its start")
             }
             What::Needs(other) => write!(f, "{name} ends with 1 if {other} does not answer"),
-            What::Stops(span) => write!(f, "{name} ends {span} after the stop signal"),
+            What::Stops(span, None) => write!(f, "{name} ends {span} after the stop signal"),
+            What::Stops(span, Some(code)) => {
+                write!(f, "{name} ends with {code}, {span} after the stop signal")
+            }
             What::PostStart(span) => write!(f, "the postStart hook of {name} takes {span}"),
             What::PreStop(span) => write!(f, "the preStop hook of {name} takes {span}"),
         }
@@ -151,6 +160,8 @@ pub struct Behaviour {
     pub needs: Vec<ContainerId>,
     /// From the stop signal until it ends; no longer than its grace period.
     pub stops: Span,
+    /// With which exit code it does; that of the signal itself if nothing says so.
+    pub stop_code: Option<i32>,
     /// The postStart hook, if there is one.
     pub post_start: Span,
     /// The preStop hook, if there is one.
@@ -259,6 +270,7 @@ fn unknown(plan: &Plan, id: ContainerId, hooks: &[Option<Hook>; 2]) -> Behaviour
         },
         needs: Vec::new(),
         stops: Span::ANY,
+        stop_code: None,
         post_start: hook(&hooks[0]),
         pre_stop: hook(&hooks[1]),
     }
@@ -291,7 +303,7 @@ fn apply(
             }
             behaviour.needs.push(needed);
         }
-        What::Stops(span) => behaviour.stops = *span,
+        What::Stops(span, code) => (behaviour.stops, behaviour.stop_code) = (*span, *code),
         What::PostStart(span) if c.post_start => behaviour.post_start = *span,
         What::PreStop(span) if c.pre_stop => behaviour.pre_stop = *span,
         // Of every container that has one.

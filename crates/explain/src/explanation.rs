@@ -1,14 +1,11 @@
-//! All that `holdfast explain` says of one pod, and the same as JSON.
-
-use std::time::Duration;
+//! All that `holdfast explain` says of one pod.
 
 use holdfast_lifecycle::fault::Fault;
 use holdfast_lifecycle::{Kind, Options};
-use serde_json::{Value, json};
 
 use crate::assume::{Assume, AssumeError, behaviours};
 use crate::bounds::{Chance, PodBounds, When, bounds};
-use crate::notes::{Notes, notes};
+use crate::notes::{Notes, assumed_codes, notes};
 use crate::picture::words;
 use crate::span::Span;
 use crate::stops::{StopStep, stops};
@@ -70,9 +67,11 @@ pub fn explain(
         let latest = course(subject, &behaviours, faults, options, &mut world::latest);
         forecast(subject, &bounds, &earliest, &latest)
     });
+    let mut notes = notes(subject, &behaviours, &bounds);
+    notes.unknown.extend(assumed_codes(&subject.plan, &behaviours, &earliest));
     Ok(Explanation {
-        notes: notes(subject, &behaviours, &bounds),
-        stops: stops(&subject.plan, &behaviours),
+        notes,
+        stops: stops(&subject.plan, &behaviours, &bounds),
         subject: subject.clone(),
         assumed: assumed
             .iter()
@@ -155,90 +154,4 @@ impl Explanation {
         }
         timeline
     }
-
-    /// All of it as JSON; times are seconds, and a latest time that nothing bounds is null.
-    pub fn to_json(&self) -> Value {
-        let plan = &self.subject.plan;
-        let containers = plan.ids().map(|id| {
-            let (c, b) = (plan.container(id), &self.bounds.containers[id.index()]);
-            let kills = b.kills.iter().map(|kill| {
-                json!({
-                    "probe": words::probe(kill.probe.into()),
-                    "afterStart": span(kill.after),
-                    "chance": match kill.chance {
-                        Chance::Certain => "certain",
-                        Chance::Possible => "possible",
-                        Chance::Excluded => "excluded",
-                    },
-                })
-            });
-            json!({
-                "name": &*c.name,
-                "kind": words::kind(Some(c.kind.into())),
-                "waitsFor": holdfast_lifecycle::order::words(plan, &b.waits),
-                "start": when(&b.start),
-                "started": when(&b.started),
-                "ready": when(&b.ready),
-                "end": when(&b.end),
-                "kills": kills.collect::<Vec<_>>(),
-            })
-        });
-        let rows = self.earliest.rows.iter().map(|(at, name, row)| {
-            json!({
-                "at": secs(*at),
-                "pod": &**name,
-                "ready": row.ready_text(),
-                "status": row.status,
-                "restarts": row.restarts,
-            })
-        });
-        let stops = self.stops.iter().map(|s| json!({ "at": span(s.at), "what": s.what }));
-        json!({
-            "kind": self.subject.kind,
-            "name": self.subject.workload,
-            "pods": self.subject.count,
-            "assumed": self.assumed,
-            "containers": containers.collect::<Vec<_>>(),
-            "ready": when(&self.bounds.ready),
-            "end": when(&self.bounds.end),
-            "job": self.job.as_ref().map(job),
-            "notGuaranteed": self.notes.not_guaranteed,
-            "kills": self.notes.kills,
-            "unknown": self.notes.unknown,
-            "stop": stops.collect::<Vec<_>>(),
-            "earliest": {
-                "rows": rows.collect::<Vec<_>>(),
-                "goesOn": self.earliest.goes_on,
-                "timeline": self.timeline(),
-            },
-        })
-    }
-}
-
-fn job(forecast: &JobForecast) -> Value {
-    let of =
-        |end: &JobEnd| json!({ "complete": end.complete, "reason": end.reason, "pods": end.pods });
-    match forecast {
-        JobForecast::Ends { at, end } => json!({ "end": span(*at), "how": of(end) }),
-        JobForecast::May(end) => {
-            json!({ "end": { "earliest": secs(end.at), "latest": null }, "may": of(end) })
-        }
-        JobForecast::Never(why) => json!({ "never": why }),
-    }
-}
-
-fn when(when: &When) -> Value {
-    match when {
-        When::Within(within) => span(*within),
-        When::Never(why) => json!({ "never": why }),
-    }
-}
-
-fn span(span: Span) -> Value {
-    json!({ "earliest": secs(span.min), "latest": span.max.map(secs) })
-}
-
-/// Milliseconds are enough.
-fn secs(d: Duration) -> f64 {
-    (d.as_secs_f64() * 1000.0).round() / 1000.0
 }

@@ -4,6 +4,7 @@
 
 pub mod assume;
 pub mod bounds;
+pub mod document;
 pub mod explanation;
 pub mod notes;
 pub mod picture;

@@ -7,6 +7,8 @@ use crate::assume::{Behaviour, Exits};
 use crate::bounds::{Chance, Met, PodBounds, When};
 use crate::span::{Span, short};
 use crate::subject::Subject;
+use crate::timeline::Step;
+use crate::world::{Course, TERMINATED};
 
 /// What there is to say of a pod beside its numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,31 @@ pub fn notes(subject: &Subject, behaviours: &[Behaviour], bounds: &PodBounds) ->
     }
     writer.held_back(&mut notes.not_guaranteed);
     notes
+}
+
+/// The exit codes of the course that were filled in: nothing says what a container does with its stop signal.
+pub fn assumed_codes(plan: &Plan, behaviours: &[Behaviour], course: &Course) -> Vec<String> {
+    let stopped = |name: &str| {
+        let mut asked = false;
+        course.timeline.marks.iter().filter(|m| m.container.as_deref() == Some(name)).any(|mark| {
+            match mark.step {
+                Step::Running => asked = false,
+                Step::Stop { .. } => asked = true,
+                Step::Exited { exit_code } => return asked && exit_code == TERMINATED,
+                _ => {}
+            }
+            false
+        })
+    };
+    let unknown = plan.ids().filter(|id| behaviours[id.index()].stop_code.is_none());
+    let names = unknown.map(|id| &*plan.container(id).name).filter(|name| stopped(name));
+    let say = |name: &str| {
+        format!(
+            "with which exit code {name} ends after its stop signal: {TERMINATED} is shown, that of the signal \
+             itself (--assume {name}.stops=1s:0)"
+        )
+    };
+    names.map(say).collect()
 }
 
 struct Writer<'a> {

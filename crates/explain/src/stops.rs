@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use holdfast_lifecycle::{Kind, Plan};
+use holdfast_lifecycle::{ContainerId, Kind, Plan};
 
 use crate::assume::Behaviour;
+use crate::bounds::PodBounds;
 use crate::notes::list;
 use crate::span::{Span, short};
 
@@ -21,15 +22,17 @@ pub struct StopStep {
     pub what: String,
 }
 
-/// What happens when the pod is deleted while everything runs.
-pub fn stops(plan: &Plan, behaviours: &[Behaviour]) -> Vec<StopStep> {
+/// What happens when the pod is deleted while everything runs that ever does.
+pub fn stops(plan: &Plan, behaviours: &[Behaviour], bounds: &PodBounds) -> Vec<StopStep> {
     let grace = plan.termination_grace;
     let within = |span: Span| Span {
         min: span.min.min(grace),
         max: Some(span.max.map_or(grace, |max| max.min(grace))),
     };
     let mut steps = Vec::new();
-    let up: Vec<_> = plan.ids().filter(|&id| plan.container(id).kind != Kind::Init).collect();
+    let starts = |id: ContainerId| bounds.containers[id.index()].start.span().is_some();
+    let is_up = |&id: &ContainerId| plan.container(id).kind != Kind::Init && starts(id);
+    let up: Vec<_> = plan.ids().filter(is_up).collect();
     let hooked = up.iter().map(|&id| plan.container(id)).filter(|c| c.pre_stop);
     let hooked: Vec<&str> = hooked.map(|c| &*c.name).collect();
     if !hooked.is_empty() {
@@ -39,7 +42,7 @@ pub fn stops(plan: &Plan, behaviours: &[Behaviour]) -> Vec<StopStep> {
     }
     let mut apps: Vec<(Span, Vec<&str>)> = Vec::new();
     let mut ended = Span::ZERO;
-    for id in plan.regulars() {
+    for id in plan.regulars().filter(is_up) {
         let (c, b) = (plan.container(id), &behaviours[id.index()]);
         let at = within(if c.pre_stop { b.pre_stop } else { Span::ZERO });
         match apps.iter_mut().find(|(same, _)| *same == at) {
@@ -52,14 +55,26 @@ pub fn stops(plan: &Plan, behaviours: &[Behaviour]) -> Vec<StopStep> {
         let each = if names.len() > 1 { ", at the same time" } else { "" };
         steps.push(StopStep { at, what: format!("the stop signal to {}{each}", list(&names)) });
     }
-    for id in plan.ids().rev().filter(|&id| plan.container(id).kind == Kind::Sidecar) {
+    // The init container that keeps the others from ever starting. It is in nobody's order.
+    let next = |id: ContainerId| plan.ids().find(|&later| later > id);
+    let holds = |id: &ContainerId| {
+        plan.container(*id).kind == Kind::Init
+            && starts(*id)
+            && next(*id).is_some_and(|next| !starts(next))
+    };
+    if let Some(init) = plan.ids().find(holds) {
+        let what = format!("the stop signal to init container {}", plan.container(init).name);
+        steps.push(StopStep { at: Span::ZERO, what });
+    }
+    let sidecars = up.iter().rev().filter(|&&id| plan.container(id).kind == Kind::Sidecar);
+    for &id in sidecars {
         let (c, b) = (plan.container(id), &behaviours[id.index()]);
         let at = within(ended.and(if c.pre_stop { b.pre_stop } else { Span::ZERO }));
         let what = format!("the stop signal to sidecar {}, once all before have ended", c.name);
         steps.push(StopStep { at, what });
         ended = within(at + b.stops);
     }
-    let left = match plan.has_sidecars() {
+    let left = match up.iter().any(|&id| plan.container(id).kind == Kind::Sidecar) {
         true => "the stop signal to what still waits for its turn, and SIGKILL 2 s later",
         false => "SIGKILL to what still runs",
     };

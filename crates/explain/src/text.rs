@@ -104,18 +104,19 @@ fn table(out: &mut String, paint: Paint, e: &Explanation, width: usize) {
         ]);
     }
     let widths: [usize; 6] = std::array::from_fn(|column| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+        rows.iter().map(|row| words::columns(&row[column])).max().unwrap_or(0)
     });
     out.push('\n');
     for (at, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
+            let gap = width.saturating_sub(words::columns(cell)) + 3;
             let style = match cell.as_str() {
                 _ if at == 0 => head,
                 "never" | "ends never" => bad,
                 _ => Style::new(),
             };
-            line += &format!("{style}{cell:width$}{style:#}   ");
+            line += &format!("{style}{cell}{style:#}{:gap$}", "");
         }
         let used: usize = widths.iter().map(|w| w + 3).sum();
         let style = if at == 0 { head } else { Style::new() };
@@ -239,7 +240,7 @@ fn bullet(out: &mut String, style: Style, line: &str, width: usize) {
 fn course(out: &mut String, paint: Paint, e: &Explanation) {
     let Paint { aside, head, .. } = paint;
     put!(out, "\n{head}What kubectl would show, if everything takes as little as is known{head:#}");
-    let name = e.earliest.rows.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(4);
+    let name = e.earliest.rows.iter().map(|(_, name, _)| words::columns(name)).max().unwrap_or(4);
     let name = name.max(4);
     put!(
         out,
@@ -249,8 +250,9 @@ fn course(out: &mut String, paint: Paint, e: &Explanation) {
     );
     for (at, pod, row) in e.earliest.rows.iter().take(ROWS) {
         let line = format!(
-            "  {:>8}  {pod:name$}   {:5}   {:17}   {}",
+            "  {:>8}  {}   {:5}   {:17}   {}",
             short(*at),
+            words::padded(pod, name),
             row.ready_text(),
             row.status,
             row.restarts
@@ -271,7 +273,7 @@ fn stopping(out: &mut String, paint: Paint, e: &Explanation, width: usize) {
     let grace = short(e.subject.plan.termination_grace);
     put!(out, "\n{head}How it stops when it is deleted{head:#} (grace period {grace})");
     let ats: Vec<String> = e.stops.iter().map(|step| between(step.at)).collect();
-    let column = ats.iter().map(|at| at.chars().count()).max().unwrap_or(0).max(8);
+    let column = ats.iter().map(|at| words::columns(at)).max().unwrap_or(0).max(8);
     for (step, at) in e.stops.iter().zip(ats) {
         for (n, part) in
             wrap(&step.what, width.saturating_sub(column + 4).max(30)).iter().enumerate()
@@ -287,7 +289,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+            Some(line) if words::columns(line) + 1 + words::columns(word) <= width => {
                 line.push(' ');
                 line.push_str(word);
             }

@@ -17,6 +17,7 @@ use crate::span::Span;
 use crate::subject::Subject;
 use crate::timeline::{Mark, Pod, Step, Timeline, VERSION};
 
+pub(crate) use self::pod::TERMINATED;
 use self::pod::VirtualPod;
 
 /// Chooses a duration of a [`Span`]; `None`: what it is of does not happen.

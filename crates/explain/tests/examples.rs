@@ -170,6 +170,93 @@ fn stops_are_in_order() {
     );
 }
 
+/// What never starts gets no signal, and what keeps it from starting does.
+#[test]
+fn what_never_starts_is_not_stopped() {
+    let steps =
+        |e: &Explanation| -> Vec<String> { e.stops.iter().map(|s| s.what.clone()).collect() };
+    let (e, _) = cronjob(2);
+    assert_eq!(
+        steps(&e),
+        ["the stop signal to init container slow-sidecar", "SIGKILL to what still runs"]
+    );
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: { name: p }
+spec:
+  initContainers:
+    - { name: side, image: host, command: [x], restartPolicy: Always }
+    - { name: init, image: host, command: [x] }
+    - { name: late, image: host, command: [x], restartPolicy: Always }
+  containers: [{ name: app, image: host, command: [x] }]
+";
+    assert_eq!(
+        steps(&of(text, &["init.exits=never"])),
+        [
+            "the stop signal to init container init",
+            "the stop signal to sidecar side, once all before have ended",
+            "the stop signal to what still waits for its turn, and SIGKILL 2 s later",
+        ]
+    );
+    // If it ends, it is gone by then.
+    assert!(!steps(&of(text, &[])).iter().any(|what| what.contains("init container")));
+}
+
+/// Nothing says what a container makes of its stop signal: what is shown then is said to be no fact.
+#[test]
+fn an_exit_code_that_nobody_gave_is_said_to_be_one() {
+    let note = "with which exit code slow-sidecar ends after its stop signal: 143 is shown";
+    let (e, _) = cronjob(4);
+    assert!(plain(&e).contains("exit 143") && plain(&e).contains(note), "{}", plain(&e));
+    let name = "cronjobs/4-cronjob-with-sidecar-container-and-startup-probe.yaml";
+    let said = plain(&example(name, &[&SERVER[..], &["slow-sidecar.stops=1s:0"]].concat()));
+    assert!(!said.contains("143"), "{said}");
+    assert!(
+        said.contains("assumed: slow-sidecar ends with 0, 1 s after the stop signal"),
+        "{said}"
+    );
+    // Nobody is stopped.
+    assert!(!plain(&cronjob(2).0).contains("143"));
+}
+
+/// Where nothing is reached, a path has no length: how far the picture goes is no fact about the pod.
+#[test]
+fn a_path_to_nowhere_has_no_length() {
+    for number in [1, 2] {
+        let said = plain(&cronjob(number).0);
+        assert!(said.contains("\ncritical path: slow-sidecar …\n"), "{said}");
+    }
+}
+
+/// Two failures of the first run and one of the second are three in a row: a probe that cannot kill the first
+/// run kills the second, and if that ends with 0 it is not started again.
+#[test]
+fn failures_are_counted_over_a_restart() {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: { name: p }
+spec:
+  restartPolicy: OnFailure
+  containers:
+    - name: app
+      image: host
+      command: [x]
+      livenessProbe: { exec: { command: [x] }, initialDelaySeconds: 3, periodSeconds: 2 }
+";
+    let assumed = ["app.ready=5250ms", "app.exits=6s:1", "app.stops=0s:0"];
+    let e = of(pod, &assumed);
+    assert_eq!(e.bounds.containers[0].kills[0].chance, Chance::Excluded);
+    let over = e.earliest.over.unwrap();
+    assert!(over > std::time::Duration::from_secs(6), "{over:?}");
+    let end = e.bounds.end.span().unwrap();
+    assert!(end.min <= over && end.max.is_none(), "{end:?}");
+    // One that answers before it is asked is never killed.
+    let e = of(pod, &["app.ready=3s", "app.exits=6s:1", "app.stops=0s:0"]);
+    assert!(matches!(e.bounds.end, When::Never(_)), "{:?}", e.bounds.end);
+}
+
 #[test]
 fn bad_assumptions_are_refused() {
     let subjects = subjects(STOPS);
@@ -197,6 +284,9 @@ fn bad_assumptions_are_refused() {
         ("q/one.ready=5s", "no container \"q/one\""),
         ("one.needs=three", "no container \"three\""),
         ("one.needs=one", "cannot need itself"),
+        ("one.stops=1s:256", "expected CONTAINER.WHAT=VALUE"),
+        ("one.stops=1s:", "expected CONTAINER.WHAT=VALUE"),
+        ("one.stops=1s..2s:3", ""),
         ("one.preStop=5s", "\"one\" has no preStop hook"),
         ("one.postStart=5s", "\"one\" has no postStart hook"),
         ("p/one.exits=1s..2s:3", ""),

@@ -61,7 +61,8 @@ fn container(kind: Kind) -> impl Strategy<Value = (Container, Behaviour)> {
             .prop_map(|(span, code)| Exits::After(span, code)),
     ];
     let times = (span(), proptest::option::weighted(0.9, span()), exits, span(), span());
-    (probes, times).prop_map(move |(probes, times)| {
+    let stop_code = prop_oneof![Just(None), Just(Some(0)), Just(Some(1))];
+    (probes, times, stop_code).prop_map(move |(probes, times, stop_code)| {
         let (startup, readiness, liveness, hook) = probes;
         let (start, ready, exits, stops, post_start) = times;
         let mut c = Container::new("", kind, "image");
@@ -79,6 +80,7 @@ fn container(kind: Kind) -> impl Strategy<Value = (Container, Behaviour)> {
             exits,
             needs: Vec::new(),
             stops,
+            stop_code,
             post_start: if c.post_start { post_start } else { Span::ZERO },
             pre_stop: Span::ZERO,
         };
@@ -199,7 +201,7 @@ fn holds(subject: &Subject, bounds: &PodBounds, course: &Course) -> Result<(), S
         }
         // A deadline may strike in the moment of an answer, and be taken for a kill by a probe.
         if subject.plan.active_deadline.is_none() {
-            kills(&c.name, b, t)?;
+            kills(c, b, t)?;
         }
     }
     let ready = t.marks.iter().find(|m| m.container.is_none() && m.step == Step::Ready);
@@ -225,10 +227,11 @@ fn holds(subject: &Subject, bounds: &PodBounds, course: &Course) -> Result<(), S
 
 /// A probe that cannot kill does not, and one that can does it in its window.
 fn kills(
-    name: &str,
+    c: &Container,
     b: &holdfast_explain::bounds::ContainerBounds,
     t: &Timeline,
 ) -> Result<(), String> {
+    let name = &*c.name;
     let mine =
         || t.marks.iter().filter(|m| m.container.as_deref() == Some(name) && m.run == Some(0));
     let Some(start) = mine().find(|m| matches!(m.step, Step::Running)).map(|m| m.at) else {
@@ -239,22 +242,22 @@ fn kills(
             ProbeKind::Startup => holdfast_explain::timeline::ProbeName::Startup,
             _ => holdfast_explain::timeline::ProbeName::Liveness,
         };
-        // The answer before a stop that came in the same moment is what caused it.
-        let mut last = None;
+        // What caused a stop is the last of enough failures in the same moment.
+        let enough = c.probe(kill.probe).map_or(1, |probe| probe.failure_threshold);
+        let (mut failures, mut last) = (0, None);
         for mark in mine() {
             match &mark.step {
-                Step::Probe { probe, passed, .. } => last = Some((*probe, *passed, mark.at)),
-                Step::Stop { .. } => {
-                    if let Some((probe, Some(false), at)) = last
-                        && probe == wanted
-                        && at == mark.at
-                    {
-                        let after = at - start;
-                        let min = kill.after.min.as_secs_f64();
-                        let late = kill.after.max.is_some_and(|m| after > m.as_secs_f64() + SLACK);
-                        if kill.chance == Chance::Excluded || after + SLACK < min || late {
-                            return Err(format!("{name} killed after {after}: {kill:?}"));
-                        }
+                Step::Probe { probe, passed, .. } if *probe == wanted => {
+                    failures = if *passed == Some(false) { failures + 1 } else { 0 };
+                    last = Some(mark.at);
+                }
+                Step::Probe { .. } => last = None,
+                Step::Stop { .. } if last == Some(mark.at) && failures >= enough => {
+                    let after = mark.at - start;
+                    let min = kill.after.min.as_secs_f64();
+                    let late = kill.after.max.is_some_and(|m| after > m.as_secs_f64() + SLACK);
+                    if kill.chance == Chance::Excluded || after + SLACK < min || late {
+                        return Err(format!("{name} killed after {after}: {kill:?}"));
                     }
                 }
                 _ => {}

@@ -1,11 +1,12 @@
 //! Puts a file in its place: whole or not at all, and only if it changes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -42,8 +43,7 @@ pub(crate) fn put(
     attributes: Attributes,
     check: bool,
 ) -> io::Result<Change> {
-    // A link that leads nowhere yet is replaced: there is no file to keep.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = resolve(path)?;
     // Before it is opened: that would wait for the other end of a pipe.
     let old = match fs::metadata(&path) {
         Ok(meta) if !meta.is_file() => return Err(io::Error::other("it is no regular file")),
@@ -69,6 +69,21 @@ pub(crate) fn put(
         })?;
     }
     Ok(change)
+}
+
+/// Where a path leads: a link is followed, also one to a file that is not there yet.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as the kernel follows.
+    for _ in 0..40 {
+        match fs::canonicalize(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        let Ok(next) = fs::read_link(&path) else { return Ok(path) };
+        path = path.parent().unwrap_or(Path::new("")).join(next);
+    }
+    Err(Errno::LOOP.into())
 }
 
 fn keep(new: &File, old: &Metadata) -> io::Result<()> {
@@ -109,7 +124,8 @@ fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::R
         _ => Path::new("."),
     };
     let mut hidden = OsString::from(".");
-    hidden.push(name);
+    // A name has at most 255 bytes.
+    hidden.push(OsStr::from_bytes(&name.as_bytes()[..name.len().min(200)]));
     hidden.push(".holdfast-part");
     let hidden = directory.join(hidden);
     let opened = File::open(directory)?;
@@ -208,6 +224,28 @@ mod tests {
         assert_eq!(put(&link, b"two", Attributes::Kept, false).unwrap(), Change::Replaced);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&real).unwrap(), b"two");
+        // Before there is anything where it leads.
+        fs::create_dir(temp.path().join("d")).unwrap();
+        let far = temp.path().join("far");
+        std::os::unix::fs::symlink("d/near", &far).unwrap();
+        std::os::unix::fs::symlink("../new", temp.path().join("d/near")).unwrap();
+        assert_eq!(put(&far, b"three", Attributes::Kept, false).unwrap(), Change::Created);
+        assert_eq!(fs::read(temp.path().join("new")).unwrap(), b"three");
+        assert!(fs::symlink_metadata(&far).unwrap().is_symlink());
+        std::os::unix::fs::symlink("round", temp.path().join("round")).unwrap();
+        let error = put(&temp.path().join("round"), b"x", Attributes::Kept, false).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_names_are() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("x".repeat(255));
+        for content in ["one", "two"] {
+            put(&path, content.as_bytes(), Attributes::Kept, false).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        assert_eq!(names(temp.path()).len(), 1);
     }
 
     #[test]
@@ -215,7 +253,9 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         assert!(put(&temp.path().join("no/such/f"), b"x", Attributes::Kept, false).is_err());
         assert!(put(temp.path(), b"x", Attributes::Kept, false).is_err());
-        assert!(put(Path::new("/dev/null"), b"x", Attributes::Kept, false).is_err());
-        assert!(names(temp.path()).is_empty());
+        let socket = temp.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(put(&socket, b"x", Attributes::Kept, false).is_err());
+        assert_eq!(names(temp.path()), ["socket"]);
     }
 }

@@ -75,7 +75,8 @@ pub enum RenderError {
     },
 }
 
-/// The largest template, and the largest file that is a value: more is a mistake.
+/// The largest template, the largest file that is a value, and the largest that Jinja may make: more is a
+/// mistake.
 const LIMIT: u64 = 16 << 20;
 
 /// When the inputs are looked at again of which the kernel has told nothing.

@@ -20,6 +20,7 @@ pub(crate) struct Args {
 /// takes root, and knows itself what its nodes are made of.
 const TOOLS: &[Tool] = &[
     Tool { program: "ip", package: "iproute2", suite: "pods with a network of their own" },
+    Tool { program: "strace", package: "strace", suite: "what `render` writes: nothing" },
     Tool { program: "chromium", package: "chromium", suite: "pages of timelines" },
 ];
 

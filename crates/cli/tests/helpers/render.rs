@@ -1,6 +1,6 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{done, holdfast, told, until};
@@ -63,6 +63,92 @@ fn a_label_takes_the_place_of_a_word() {
     assert_eq!(place.render(&RACK), (0, "out: replaced\n".into()));
     assert_eq!(place.read("out"), "dc=customDataCenter\nrack=r8\n");
     assert_eq!(std::fs::metadata(&out).unwrap().mode() & 0o777, 0o600);
+}
+
+/// The system calls of a rendering that could change anything: calls that do nothing else, files that are
+/// opened for more than reading, and writes to anything but stderr.
+fn changing_calls(place: &Place, args: &[&str]) -> Vec<String> {
+    let trace = place.temp.path().join("trace");
+    let inner = place.command(args);
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-qq", "-s", "64", "-e", "signal=none", "-o"]).arg(&trace);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(place.temp.path()).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = command.output().expect("there is no strace; `cargo xtask test` installs it");
+    let (code, said) = told(&output);
+    assert_eq!(code, 0, "{said}");
+    let text = std::fs::read_to_string(&trace).unwrap();
+    std::fs::remove_file(&trace).unwrap();
+    // `123 openat(AT_FDCWD, "template", O_RDONLY|O_CLOEXEC) = 3`
+    let calls = text.lines().filter_map(|line| Some(line.split_once(' ')?.1.trim_start()));
+    let calls: Vec<&str> = calls.filter(|call| call.contains('(')).collect();
+    let read =
+        |name: &str| calls.iter().any(|call| call.starts_with("open") && call.contains(name));
+    assert!(read("\"template\"") && read("/out\""), "nothing was seen of it: {text}");
+    // It opens its stderr again, for writes that do not block.
+    let own_words = |call: &&str| call.starts_with("open(\"/proc/self/fd/2\"");
+    let again = calls.iter().copied().find(own_words);
+    let again = again.and_then(|call| Some(format!("{}, ", call.rsplit_once("= ")?.1)));
+    let stderr =
+        |text: &str| text.starts_with("2, ") || again.as_ref().is_some_and(|n| text.starts_with(n));
+    let calls = calls.into_iter().filter(|call| !own_words(call) && changes(call, stderr));
+    calls.map(str::to_owned).collect()
+}
+
+fn changes(call: &str, stderr: impl Fn(&str) -> bool) -> bool {
+    const ALWAYS: [&str; 24] = [
+        "rename",
+        "link",
+        "unlink",
+        "symlink",
+        "mkdir",
+        "rmdir",
+        "mknod",
+        "chmod",
+        "fchmod",
+        "chown",
+        "fchown",
+        "lchown",
+        "utime",
+        "futimes",
+        "truncate",
+        "ftruncate",
+        "fallocate",
+        "setxattr",
+        "fsetxattr",
+        "creat",
+        "sendfile",
+        "copy_file_range",
+        "splice",
+        "flock",
+    ];
+    let (name, rest) = call.split_once('(').unwrap();
+    let for_writing = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPFILE"];
+    match name {
+        "open" | "openat" | "openat2" => for_writing.iter().any(|flag| rest.contains(flag)),
+        // Its own words about it.
+        "write" | "writev" => !stderr(rest),
+        "pwrite64" | "pwritev" | "pwritev2" => true,
+        "mmap" => rest.contains("MAP_SHARED") && rest.contains("PROT_WRITE"),
+        // With `at` and a number: `renameat2`, `utimensat`.
+        _ => ALWAYS.iter().any(|always| name.starts_with(always)),
+    }
+}
+
+/// Not even what would not be seen afterwards: a time that is set back, a lock, a file that comes and goes.
+#[test]
+fn a_file_that_is_what_it_should_be_is_only_read() {
+    let place = Place::new();
+    assert_eq!(place.render(&RACK).0, 0);
+    assert_eq!(changing_calls(&place, &RACK), [""; 0]);
+    assert_eq!(changing_calls(&place, &[&RACK[..], &["--check"]].concat()), [""; 0]);
+    // What is seen when there is something to see.
+    place.write("labels", "vm/rack=\"r8\"\n");
+    let seen = changing_calls(&place, &RACK);
+    for call in ["open", "write(", "link", "rename"] {
+        assert!(seen.iter().any(|seen| seen.starts_with(call)), "{call}: {seen:#?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_lifecycle::restart::{Verdict, on_exit};
-use holdfast_lifecycle::{ContainerId, Features, Kind, Plan};
+use holdfast_lifecycle::{Container, ContainerId, Features, Kind, Plan};
 
 use super::{Chance, ContainerBounds, Met, When};
 use crate::assume::{Behaviour, Exits, longest_stop};
@@ -79,6 +79,9 @@ fn app_end(
         }
         Exits::Never => When::Never(format!("{} never ends by itself", c.name)),
         Exits::Unknown => b.start.later(Span::ANY),
+        Exits::After(_, code) if again(code) && may_fail(c, &behaviours[id.index()]) => {
+            b.end.later(Span::ANY)
+        }
         Exits::After(_, code) if again(code) => {
             When::Never(format!("{} is started again each time it ends with {code}", c.name))
         }
@@ -94,6 +97,15 @@ fn app_end(
         (Some(killed), When::Never(_)) => When::Within(Span { min: killed, max: None }),
         (None, by_itself) => by_itself,
     }
+}
+
+/// Whether a probe that kills may fail at all. Then it may kill a later run though not the first: a worker
+/// goes on counting failures over a restart (kubelet: `prober.worker.doProbe` begins anew only after a kill),
+/// and who is killed may end with 0, for good.
+fn may_fail(c: &Container, b: &Behaviour) -> bool {
+    let answers = b.ready.and_then(|ready| ready.max);
+    let kills = [&c.startup, &c.liveness].into_iter().flatten();
+    kills.into_iter().any(|probe| answers.is_none_or(|answers| answers > probe.initial_delay))
 }
 
 /// From the end of the last app container to that of the last sidecar: one after the other, in reverse,

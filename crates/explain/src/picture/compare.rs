@@ -136,13 +136,13 @@ fn difference(a: Option<f64>, b: Option<f64>) -> Cell {
 }
 
 fn write_table(table: &[[Cell; HEADS.len()]], styled: bool, out: &mut String) {
-    let width = |i: usize| table.iter().map(|row| row[i].text.chars().count()).max().unwrap_or(0);
+    let width = |i: usize| table.iter().map(|row| words::columns(&row[i].text)).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEADS.len()).map(width).collect();
     for row in table {
         let mut line = String::from("  ");
         let last = row.iter().rposition(|c| !c.text.is_empty()).unwrap_or(0);
         for (i, cell) in row.iter().enumerate().take(last + 1) {
-            let pad = widths[i] - cell.text.chars().count();
+            let pad = widths[i] - words::columns(&cell.text);
             let style = match cell.style {
                 Some(color) if styled => color.on_default(),
                 _ => Style::new(),

@@ -77,7 +77,10 @@ fn goal(pod: &PodScene<'_>) -> Option<(Goal, Point)> {
         return Some((goal, end));
     }
     // It still goes on, or nothing of it has ever run: the first that holds back others, or itself.
-    let lane = pod.lanes.iter().position(|lane| !has_done(lane))?;
+    let holds = |lane: &Lane<'_>| goal == Goal::Ended || runs(lane);
+    let lane = pod.lanes.iter().position(|lane| !has_done(lane) && holds(lane));
+    // All that still runs is ready, and would have to end for the pod to end.
+    let lane = lane.or_else(|| pod.lanes.iter().position(holds))?;
     Some((goal, Point { lane, before: pod.lanes[lane].marks.len(), at: pod.to }))
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::rows::{BAR, BOUNDS, Block, LANE, PATH, POD, Row, Rows, Side};
 use super::scene::{Lane, PodScene, Probe, Segment, What};
-use super::words::{self, clean, escape};
+use super::words::{self, clean, columns, escape};
 use crate::timeline::Bounds;
 
 /// What is said of a thing where there is little room.
@@ -22,7 +22,7 @@ pub(super) fn page(rows: &Rows<'_>, start: Option<&str>) -> String {
         page.block(block, &mut chart);
     }
     let title = escape(&rows.title());
-    let names = rows.all().map(|r| r.lane().map_or(r.pod.name, |l| l.name).chars().count());
+    let names = rows.all().map(|r| r.lane().map_or(r.pod.name, |l| l.name)).map(columns);
     let names = names.max().unwrap_or_default().clamp(6, 40);
     let about = start.map(|start| format!("recorded {}", escape(&clean(start, 40))));
     let about = about.unwrap_or_default();
@@ -416,7 +416,7 @@ impl<'s> Page<'s> {
 
 /// The room that a label takes with what is around it, in pixels, generously: fonts differ.
 fn room(label: &str) -> u32 {
-    let chars = u32::try_from(label.chars().count()).unwrap_or(u32::MAX).min(200);
+    let chars = u32::try_from(columns(label)).unwrap_or(u32::MAX).min(200);
     // Rounded, for fewer rules.
     (chars * 67 / 10 + 14).next_multiple_of(8)
 }

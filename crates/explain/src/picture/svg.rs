@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::html::{class, legend_items};
 use super::rows::{BAR, BOUNDS, Block, LANE, PATH, POD, Row, Rows, Side};
 use super::scene::{Lane, PodScene, Probe, Segment, Span, What};
-use super::words::{self, clean, escape};
+use super::words::{self, clean, columns, escape};
 use crate::timeline::Bounds;
 
 /// The width of a picture, and the room at its edges, in pixels.
@@ -65,7 +65,7 @@ struct Pen<'s> {
 impl<'s> Pen<'s> {
     fn new(rows: &'s Rows<'s>) -> Self {
         let lanes = rows.all().filter_map(Row::lane);
-        let chars = lanes.map(|l| l.name.chars().count()).max().unwrap_or_default().clamp(6, 28);
+        let chars = lanes.map(|l| columns(l.name)).max().unwrap_or_default().clamp(6, 28);
         let kind = if rows.compared { 78.0 } else { 60.0 };
         let left = f64::from(EDGE) + chars as f64 * NAME_CHAR + kind;
         Self { rows, left, time: f64::from(WIDTH - EDGE) - 10.0 - left }
@@ -415,7 +415,7 @@ impl<'s> Pen<'s> {
 
 /// How wide a label is at most.
 fn width(label: &str) -> f64 {
-    label.chars().count() as f64 * LABEL_CHAR
+    columns(label) as f64 * LABEL_CHAR
 }
 
 /// A text in lines of at most `width` characters, at most `most` of them.
@@ -423,7 +423,7 @@ fn lines(text: &str, width: usize, most: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_inclusive(' ') {
         let last = lines.len() - 1;
-        if lines[last].chars().count() + word.trim_end().chars().count() <= width {
+        if columns(&lines[last]) + columns(word.trim_end()) <= width {
             lines[last].push_str(word);
         } else if lines.len() < most {
             lines.push(format!("   {word}"));

@@ -78,13 +78,13 @@ impl Chart {
         // Less than this shows nothing.
         let width = width.clamp(40, 400);
         let lanes = scene.pods.iter().flat_map(|p| &p.lanes);
-        let name = lanes.map(|l| l.name.chars().count()).max().unwrap_or_default();
+        let name = lanes.map(|l| words::columns(l.name)).max().unwrap_or_default();
         let name = name.clamp(8, LONGEST_NAME.min(width / 3));
         let names = name + KIND + GAPS;
         let lanes = || scene.pods.iter().flat_map(|p| &p.lanes);
         let of_pods = scene.pods.iter().flat_map(|p| &p.bounds);
         let bounds = lanes().flat_map(|l| &l.bounds).chain(of_pods).map(|b| interval(b));
-        let tail = lanes().map(tail).chain(bounds).map(|text| text.chars().count()).max();
+        let tail = lanes().map(tail).chain(bounds).map(|text| words::columns(&text)).max();
         let tail = tail.unwrap_or_default().min(width / 4);
         let bar = width.saturating_sub(names + tail + usize::from(tail > 0)).max(8);
         Self { width, styled, names, bar, end: scene.end }
@@ -101,7 +101,7 @@ impl Chart {
         let name = words::clean(pod.name, self.width / 2);
         let outcome = words::outcome(pod);
         let space = if outcome.is_empty() { "" } else { "  " };
-        let rest = words::clean(&outcome, self.width.saturating_sub(name.chars().count() + 2))
+        let rest = words::clean(&outcome, self.width.saturating_sub(words::columns(&name) + 2))
             .into_owned();
         let _ = writeln!(out, "{}{space}{rest}", self.painted(Style::new().bold(), &name));
         line(out, &format!("{:1$}{2}", "", self.names, self.scale()));
@@ -148,7 +148,7 @@ impl Chart {
 
     fn lane(&self, lane: &Lane<'_>, critical: bool, out: &mut String) {
         let width = self.names - KIND - GAPS;
-        let name = format!("{:1$}", words::clean(lane.name, width), width);
+        let name = words::padded(&words::clean(lane.name, width), width);
         let (mark, bold) =
             if critical { ("◆ ", Style::new().bold()) } else { ("  ", Style::new()) };
         let kind = format!("{:KIND$}", words::kind(lane.kind));
@@ -282,15 +282,15 @@ fn line(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-/// Lines of at most `width` characters, broken between words; the second and later ones are indented.
+/// Lines of at most `width` columns, broken between words; the second and later ones are indented.
 fn wrap(first: &str, words: &[impl AsRef<str>], between: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut now = first.to_owned();
     for (i, word) in words.iter().map(AsRef::as_ref).enumerate() {
         let last = i + 1 == words.len();
         let end = if last { "" } else { between };
-        let length = (word.chars().chain(end.trim_end().chars())).count();
-        if now.chars().count() + length > width && now.trim() != "" {
+        let length = words::columns(word) + words::columns(end.trim_end());
+        if words::columns(&now) + length > width && now.trim() != "" {
             lines.push(std::mem::replace(&mut now, "  ".to_owned()));
         }
         now.push_str(word);

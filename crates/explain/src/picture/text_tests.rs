@@ -71,6 +71,35 @@ fn names_cannot_write_to_the_terminal() {
     assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
 }
 
+/// A name of a file may be anything. What is wide takes two columns, an accent none, and no name has so many
+/// of them that it covers what is around it.
+#[test]
+fn wide_names_keep_the_columns() {
+    let names = ["数据库与它的缓存服务器", "e\u{301}t\u{e9}", "☁\u{fe0f}☁\u{fe0f}", "plain"];
+    let zalgo = format!("z{}", "\u{301}".repeat(10_000));
+    let containers: Vec<(&str, ContainerKind)> =
+        names.into_iter().chain([&*zalgo]).map(|name| (name, ContainerKind::App)).collect();
+    let mut t = Told::new().pod("数据库", &containers).at(1.0);
+    for (name, _) in &containers {
+        t = t.running(name, 0);
+    }
+    for width in [40, 60, 80, 200] {
+        let text = gantt(&t.timeline, width, false);
+        let widths = text.lines().map(words::columns);
+        assert!(widths.max().unwrap_or_default() <= width, "{text}");
+        assert!(text.lines().all(|line| line.len() < 4 * width), "{}", text.len());
+        // All bars begin in the same column.
+        let lanes: Vec<&str> = text.lines().filter(|l| l.contains(" app ")).collect();
+        let begin = |line: &&str| words::columns(&line[..line.find(" app ").unwrap()]);
+        assert_eq!(lanes.len(), 5, "{text}");
+        assert!(lanes.iter().map(begin).all(|at| at == begin(&lanes[0])), "{text}");
+    }
+    let both = super::super::compare::compare(&t.timeline, &t.timeline, ["a", "b"], false);
+    let ends: Vec<usize> =
+        both.lines().filter(|line| line.ends_with(" 0")).map(words::columns).collect();
+    assert!(ends.len() == 5 && ends.iter().all(|end| *end == ends[0]), "{both}");
+}
+
 #[test]
 fn what_nothing_bounds_is_open() {
     let mut t = Told::new().pod("p", &[("a", ContainerKind::App)]).timeline;

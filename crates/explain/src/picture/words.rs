@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
+use unicode_width::UnicodeWidthChar as _;
+
+use super::critical::Goal;
 use super::scene::{Lane, PodScene, Probe, Segment, Span, What};
 use crate::timeline::{Bounded, Bounds, ContainerKind, HookName, Mark, ProbeName, Step};
 
@@ -112,7 +115,13 @@ pub(crate) fn path(pod: &PodScene<'_>) -> Option<String> {
             _ => parts.push((s.lane, s.to - s.from)),
         }
     }
-    let say = |&(lane, length): &(Option<usize>, f64)| format!("{} {}", name(lane), time(length));
+    // Where nothing was reached, the last part has no length: it ends where the picture does.
+    let last = parts.last().map(|last| last.0).filter(|_| pod.path.goal == Goal::Open);
+    let open = |lane: Option<usize>| last == Some(lane);
+    let say = |&(lane, length): &(Option<usize>, f64)| match open(lane) {
+        true => format!("{} …", name(lane)),
+        false => format!("{} {}", name(lane), time(length)),
+    };
     if parts.is_empty() {
         return None;
     }
@@ -128,29 +137,63 @@ pub(crate) fn path(pod: &PodScene<'_>) -> Option<String> {
 /// With more parts than this, nobody would read them all.
 const MANY_PARTS: usize = 10;
 
-/// One line of at most `max` characters: nothing in it moves the cursor, turns the direction of what
+/// One line of at most `max` columns: nothing in it moves the cursor, turns the direction of what
 /// follows, or is invisible. What is cut off leaves an ellipsis.
 pub(crate) fn clean(text: &str, max: usize) -> Cow<'_, str> {
     let bad = |c: char| c.is_control() || is_invisible(c);
-    // Enough to know whether it is too long, without counting all of a long text.
-    let long = text.chars().nth(max).is_some();
+    let shown = |c: char| match c {
+        '\n' | '\t' => ' ',
+        c if bad(c) => '\u{fffd}',
+        c => c,
+    };
+    // Most are plain and short.
+    if text.len() <= max && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+        return Cow::Borrowed(text);
+    }
+    // Where to cut, with room for the ellipsis; no more is looked at than is needed.
+    let (mut used, mut cut, mut marks, mut long) = (0, 0, 0, false);
+    for (at, c) in text.char_indices() {
+        let width = columns_of(shown(c));
+        marks = if width == 0 { marks + 1 } else { 0 };
+        used += width;
+        if used > max || marks > MARKS {
+            long = true;
+            break;
+        }
+        if used < max {
+            cut = at + c.len_utf8();
+        }
+    }
     if !long && !text.contains(bad) {
         return Cow::Borrowed(text);
     }
-    let kept = if long { max.saturating_sub(1) } else { max };
-    let mut out: String = text
-        .chars()
-        .take(kept)
-        .map(|c| match c {
-            '\n' | '\t' => ' ',
-            c if bad(c) => '\u{fffd}',
-            c => c,
-        })
-        .collect();
+    let kept = if long { &text[..cut] } else { text };
+    let mut out: String = kept.chars().map(shown).collect();
     if long {
         out.push('…');
     }
     Cow::Owned(out)
+}
+
+/// A letter has no more accents than this in any script; more of them would cover what is around it.
+const MARKS: usize = 8;
+
+/// How many columns of a terminal a text takes: of Chinese two a character, of accents none.
+pub(crate) fn columns(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().map(columns_of).sum() }
+}
+
+fn columns_of(c: char) -> usize {
+    match c {
+        // Asks for the wide form of the character before it.
+        '\u{fe0f}' => 1,
+        c => c.width().unwrap_or(1),
+    }
+}
+
+/// The text with spaces behind it, so many columns in all.
+pub(crate) fn padded(text: &str, width: usize) -> String {
+    format!("{text}{:1$}", "", width.saturating_sub(columns(text)))
 }
 
 /// Turns the direction of text, joins it, or is not seen at all: what is read is not what is there.

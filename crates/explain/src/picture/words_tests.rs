@@ -53,6 +53,11 @@ fn text_cannot_leave_its_place() {
     assert_eq!(clean("a\nb\u{7}", 10), "a b\u{fffd}");
     assert_eq!(clean("abcdef", 4), "abc…");
     assert_eq!(clean("äöü", 3), "äöü");
+    assert_eq!(clean("日本語", 6), "日本語");
+    assert_eq!(clean("日本語", 5), "日本…");
+    assert_eq!(clean("日本語", 4), "日…");
+    assert_eq!([columns("日本"), columns("e\u{301}"), columns("a b")], [4, 1, 3]);
+    assert_eq!(padded("日", 4), "日  ");
     // Quick with a long text, of which only the beginning is looked at.
     let long = "x".repeat(100_000);
     assert_eq!(clean(&long, 5), "xxxx…");

@@ -1,7 +1,7 @@
 //! One pod of the virtual driver: what its containers do, and what the engine asks for.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_lifecycle::columns::{self, Meta, Row};
@@ -20,9 +20,11 @@ use crate::assume::Exits;
 use crate::span::Span;
 use crate::timeline::Step;
 
-/// Killed by SIGKILL, and ended by SIGTERM.
+/// Killed by SIGKILL.
 const KILLED: i32 = 137;
-const TERMINATED: i32 = 143;
+/// Ended by SIGTERM, as by one that nothing handles. What is shown where nothing says what does
+/// ([`Behaviour::stop_code`](crate::assume::Behaviour::stop_code)), which the notes then say.
+pub(crate) const TERMINATED: i32 = 143;
 
 /// Runs that nobody asked for are numbered from here.
 const FOUND: u64 = 1 << 62;
@@ -37,7 +39,8 @@ pub(super) struct VirtualPod {
     runs: BTreeMap<InstanceId, Run>,
     /// Containers that have started once.
     began: Vec<bool>,
-    shown: Rc<PodStatus>,
+    /// The status that was looked at last.
+    shown: PodStatus,
     row: Option<Row>,
     next_found: u64,
 }
@@ -68,14 +71,14 @@ impl VirtualPod {
             deleted: None,
             runs: BTreeMap::new(),
             began,
-            shown: Rc::default(),
+            shown: PodStatus::default(),
             row: None,
             next_found: FOUND,
         }
     }
 
-    fn name(&self, id: ContainerId) -> std::sync::Arc<str> {
-        std::sync::Arc::clone(&self.engine.plan().container(id).name)
+    fn name(&self, id: ContainerId) -> Arc<str> {
+        Arc::clone(&self.engine.plan().container(id).name)
     }
 
     /// Whether only probes are left, and none of them will change anything.
@@ -124,9 +127,9 @@ impl World<'_> {
             Output::Stop { container, instance, grace } => {
                 let Some(run) = self.pods[at].runs.get(&instance).copied() else { return };
                 self.container_mark(at, run, Step::Stop { grace_seconds: grace.as_secs() });
-                let stops = pick(self.behaviours[container.index()].stops);
-                let (after, code) = match stops {
-                    Some(after) if after < grace => (after, TERMINATED),
+                let b = &self.behaviours[container.index()];
+                let (after, code) = match pick(b.stops) {
+                    Some(after) if after < grace => (after, b.stop_code.unwrap_or(TERMINATED)),
                     _ => (grace, KILLED),
                 };
                 self.later(at, after, Happening::Input(exited(instance, code)));
@@ -338,39 +341,45 @@ impl World<'_> {
     }
 
     fn status_changed(&mut self, at: usize) {
+        let mut old = std::mem::take(&mut self.pods[at].shown);
         let pod = &self.pods[at];
-        let new = Rc::new(pod.engine.status().clone());
-        let old = Rc::clone(&pod.shown);
+        let new = pod.engine.status();
         let meta = Meta { deleting: pod.deleted.is_some(), ..Meta::default() };
-        let row = columns::row(pod.engine.plan(), &new, meta, pod.engine.features());
-        let name = std::sync::Arc::clone(&pod.engine.plan().name);
+        let row = columns::row(pod.engine.plan(), new, meta, pod.engine.features());
+        let name = Arc::clone(&pod.engine.plan().name);
         let is_new = pod.row.as_ref().is_none_or(|last| {
             (last.ready, last.total, &last.status, last.restarts)
                 != (row.ready, row.total, &row.status, row.restarts)
         });
-        for (status, change) in progress(&old, &new) {
+        let mut steps = Vec::new();
+        for (status, change) in progress(&old, new) {
             let step = match change {
                 Progress::Started => Step::Started,
                 Progress::Ready => Step::Ready,
                 Progress::Unready => Step::Unready,
             };
-            self.mark(at, Some((&status.name, status.restart_count)), step);
+            steps.push((Some((Arc::clone(&status.name), status.restart_count)), step));
         }
         if new.is_true(&ConditionKind::Ready) && !old.is_true(&ConditionKind::Ready) {
-            self.mark(at, None, Step::Ready);
+            steps.push((None, Step::Ready));
         }
         if new.phase != old.phase && new.phase != Phase::Pending {
-            self.mark(at, None, Step::Phase { phase: new.phase.as_str().to_owned() });
+            steps.push((None, Step::Phase { phase: new.phase.as_str().to_owned() }));
+        }
+        let told = self.job.as_ref().map(|_| new.clone());
+        update(&mut old, new);
+        for (container, step) in steps {
+            let container: Option<(Arc<str>, u32)> = container;
+            self.mark(at, container.as_ref().map(|(name, run)| (&**name, *run)), step);
         }
         let pod = &mut self.pods[at];
-        pod.shown = Rc::clone(&new);
+        pod.shown = old;
         if is_new {
             pod.row = Some(row.clone());
             self.rows.push((self.now.since(Time::ZERO), name, row));
         }
-        if let Some(job) = &mut self.job {
+        if let (Some(job), Some(status)) = (&mut self.job, told) {
             let (pod, deleted) = (self.ids[at], self.pods[at].deleted);
-            let status = (*new).clone();
             job.handle(self.now, JobInput::PodChanged { pod, status, deleted });
         }
     }
@@ -379,6 +388,27 @@ impl World<'_> {
         let name = self.pods[at].name(run.container);
         self.mark(at, Some((&name, run.count)), step);
     }
+}
+
+/// Makes `old` the same as `new`. Of a pod of many containers mostly one has changed, and only that is copied.
+fn update(old: &mut PodStatus, new: &PodStatus) {
+    let lists = [
+        (&mut old.init, &new.init),
+        (&mut old.regular, &new.regular),
+        (&mut old.ephemeral, &new.ephemeral),
+    ];
+    for (old, new) in lists {
+        old.truncate(new.len());
+        for (old, new) in old.iter_mut().zip(new).filter(|(old, new)| old != new) {
+            old.clone_from(new);
+        }
+        old.extend_from_slice(&new[old.len()..]);
+    }
+    let PodStatus { phase, reason, message, conditions, start_time, pod_ip, .. } = new;
+    (old.phase, old.start_time, old.pod_ip) = (*phase, *start_time, *pod_ip);
+    old.reason.clone_from(reason);
+    old.message.clone_from(message);
+    old.conditions.clone_from(conditions);
 }
 
 fn exited(instance: InstanceId, code: i32) -> Input {

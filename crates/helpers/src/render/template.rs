@@ -1,11 +1,14 @@
 //! Templates: words, `${NAME}`, or Jinja.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::io::{self, Write};
 use std::path::Path;
 
 use minijinja::value::Value;
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 
+use super::LIMIT;
 use super::source::{self, Files};
 
 /// How placeholders are written.
@@ -177,6 +180,7 @@ fn jinja(
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     engine.set_keep_trailing_newline(true);
+    engine.set_fuel(Some(STEPS));
     engine.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     // What is not there is undefined, and only a template that asks for it fails.
     let env: BTreeMap<String, String> = std::env::vars_os()
@@ -190,16 +194,51 @@ fn jinja(
     let labels = pairs(files.labels, source::NO_LABELS)?;
     let annotations = pairs(files.annotations, source::NO_ANNOTATIONS)?;
     let context = context! { env, labels, annotations, ..Value::from_serialize(values) };
-    engine.render_str(template, context).map_err(|error| {
-        let mut words = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-        if error.kind() == minijinja::ErrorKind::UndefinedError {
-            words = format!(
-                "a value that is not there is used{}",
-                error.detail().map_or_else(String::new, |detail| format!(": {detail}"))
-            );
+    let mut text = Bounded(Vec::new());
+    let rendered = engine
+        .template_from_str(template)
+        .and_then(|template| template.render_captured_to(context, &mut text).map(drop));
+    rendered.map_err(jinja_error)?;
+    // Text is all that it writes.
+    String::from_utf8(text.0)
+        .map_err(|error| TemplateError::Jinja { line: 0, words: error.to_string() })
+}
+
+/// What a template may do in Jinja's own instructions: some seconds' worth. A loop in a loop in a loop ends.
+const STEPS: u64 = 50_000_000;
+
+/// What has been written, up to [`LIMIT`].
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.0.len() + bytes.len()) as u64 > LIMIT {
+            let words = format!("it makes more than {} MiB", LIMIT >> 20);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, words));
         }
-        TemplateError::Jinja { line: error.line().unwrap_or(0), words }
-    })
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn jinja_error(error: minijinja::Error) -> TemplateError {
+    let detail = error.detail().map(str::to_owned);
+    let words = match error.kind() {
+        ErrorKind::OutOfFuel => format!("it does not end within {STEPS} steps"),
+        ErrorKind::UndefinedError => format!(
+            "a value that is not there is used{}",
+            detail.map_or_else(String::new, |detail| format!(": {detail}"))
+        ),
+        ErrorKind::WriteFailure => error
+            .source()
+            .map_or_else(|| error.kind().to_string(), std::string::ToString::to_string),
+        kind => detail.unwrap_or_else(|| kind.to_string()),
+    };
+    TemplateError::Jinja { line: error.line().unwrap_or(0), words }
 }
 
 #[cfg(test)]
@@ -248,6 +287,26 @@ mod tests {
             ("${RACK:-x}", "1:1: expected a name"),
         ] {
             assert!(with(template, Syntax::Env).unwrap_err().contains(error), "{template}");
+        }
+    }
+
+    /// Nothing that a template says makes it run, or the file grow, for ever.
+    #[test]
+    fn jinja_is_bounded() {
+        let many = "{% for a in range(10000) %}";
+        for (template, words) in [
+            (format!("{}{}", many.repeat(3), "{% endfor %}".repeat(3)), "does not end within"),
+            (
+                format!("{}{{{{ 'x' * 100 }}}}{}", many.repeat(2), "{% endfor %}".repeat(2)),
+                "more than 16 MiB",
+            ),
+            ("{{ 'x' * 100000000000 }}".to_owned(), "too large"),
+            ("{{ range(999999999) }}".to_owned(), "too many elements"),
+            (format!("{{{{ {}1{} }}}}", "(".repeat(50_000), ")".repeat(50_000)), "recursion limit"),
+            ("{% include '/etc/passwd' %}".to_owned(), "unknown statement include"),
+        ] {
+            let error = with(&template, Syntax::Jinja).unwrap_err();
+            assert!(error.contains(words), "{error}");
         }
     }
 

@@ -41,6 +41,9 @@ pub struct ParseTargetError {
 const FORMS: &str = "expected tcp://HOST:PORT, http://…, https://…, unix:PATH, file:PATH, dns:NAME \
                      or interface:NAME";
 
+/// `sun_path` of `sockaddr_un`, with the zero at its end.
+const SOCKET_PATH: usize = 108;
+
 /// `IFNAMSIZ`, with the zero at its end.
 const INTERFACE_NAME: usize = 16;
 
@@ -58,6 +61,9 @@ impl FromStr for Target {
                 let path = PathBuf::from(rest.strip_prefix("//").unwrap_or(rest));
                 if path.as_os_str().is_empty() {
                     return Err(error("the path is missing"));
+                }
+                if scheme == "unix" && path.as_os_str().len() >= SOCKET_PATH {
+                    return Err(error("no socket can have a path of more than 107 bytes"));
                 }
                 Ok(if scheme == "unix" { Self::Unix(path) } else { Self::File(path) })
             }
@@ -100,7 +106,8 @@ fn http(text: &str, https: bool) -> Result<Target, &'static str> {
         Some((_, port)) => port.parse().map_err(|_| "the port is no number from 1 to 65535")?,
     };
     let path = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
-    let host = Some(bare(authority.host())?);
+    // In a URL the `%` of a zone is written as `%25` (RFC 6874).
+    let host = Some(bare(authority.host())?.replacen("%25", "%", 1));
     Ok(Target::Http(HttpGet { https, host, port, path, headers: Vec::new() }))
 }
 
@@ -111,7 +118,13 @@ fn bare(host: &str) -> Result<String, &'static str> {
         None if host.contains(':') => return Err("an IPv6 address is written in brackets"),
         None => host,
     };
-    if bare.is_empty() { Err("the host is missing") } else { Ok(bare.to_owned()) }
+    if bare.is_empty() {
+        return Err("the host is missing");
+    }
+    if bare.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
+        return Err("no host can have this name");
+    }
+    Ok(bare.to_owned())
 }
 
 impl fmt::Display for Target {
@@ -198,6 +211,8 @@ mod tests {
         let same = [
             ("http://web", "http://web:80/"),
             ("https://web/x", "https://web:443/x"),
+            ("http://[fe80::1%25eth0]/x", "http://[fe80::1%eth0]:80/x"),
+            ("tcp://[fe80::1%eth0]:80", "tcp://[fe80::1%eth0]:80"),
             ("unix:///run/x.sock", "unix:/run/x.sock"),
             ("file:relative", "file:relative"),
         ];
@@ -218,6 +233,9 @@ mod tests {
             ("tcp://:80", "the host is missing"),
             ("tcp://::1:80", "in brackets"),
             ("tcp://[::1:80", "brackets do not match"),
+            ("tcp://a b:80", "no host can have this name"),
+            ("tcp://a/b:80", "no host can have this name"),
+            (&format!("unix:/{}", "x".repeat(107)), "more than 107 bytes"),
             ("http://", "no URL"),
             ("http://u@h/", "user name"),
             ("http://h:99999/", "no number from 1 to 65535"),

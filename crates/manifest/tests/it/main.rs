@@ -9,6 +9,7 @@ mod hostile;
 mod messages;
 mod plan;
 mod render;
+mod seeds;
 mod wire;
 
 use holdfast_manifest::object::{Job, Object, Pod};
