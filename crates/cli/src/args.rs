@@ -111,8 +111,8 @@ pub(crate) struct WaitArgs {
 ///   value:TEXT        the text itself
 ///   env:NAME          a variable of the environment
 ///   file:PATH         what is in a file, without the line's end at its end
-///   label:KEY         a label of the pod
-///   annotation:KEY    an annotation of the pod
+///   label:KEY         a label of the pod, or with --from-node of its node
+///   annotation:KEY    an annotation of the same
 #[derive(Args, Debug)]
 #[command(
     verbatim_doc_comment,
@@ -143,6 +143,16 @@ pub(crate) struct RenderArgs {
     /// Where a downward API volume has the pod's annotations
     #[arg(long, value_name = "FILE", default_value = "/etc/podinfo/annotations")]
     pub(crate) annotations_file: PathBuf,
+
+    /// Take labels and annotations of this node from the API server [default: $NODE_NAME]
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with_all = ["watch", "labels_file", "annotations_file"]
+    )]
+    pub(crate) from_node: Option<String>,
 
     /// Write nothing; say whether the file is what it should be
     #[arg(long, conflicts_with = "watch")]

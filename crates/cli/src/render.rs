@@ -1,12 +1,19 @@
 //! `holdfast render`: once, as a check, or for as long as the inputs change.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use anyhow::Context;
 use holdfast_helpers::first_process::as_first_process;
-use holdfast_helpers::render::{Change, RenderError, Rendered, Wish, render, watch};
+use holdfast_helpers::render::{Change, Metadata, RenderError, Rendered, Wish, render, watch};
+use holdfast_manager::node::NodeMetadata;
 
 use crate::args::RenderArgs;
 use crate::output::{self, say};
+
+/// How long the API server may be away: the network of a pod that starts comes up meanwhile, and an init
+/// container that fails is started again anyway.
+const NODE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// With `--check`: the file is not what it should be.
 const EXIT_CHANGED: u8 = 1;
@@ -18,13 +25,19 @@ pub(crate) fn run(args: RenderArgs) -> anyhow::Result<u8> {
             anyhow::bail!("--replace {word}: this word is replaced twice");
         }
     }
+    let metadata = match args.from_node {
+        Some(name) => match of_node(name)? {
+            Ok(metadata) => metadata,
+            Err(signal) => return Ok(crate::exit_of_signal(signal)),
+        },
+        None => Metadata::Files { labels: args.labels_file, annotations: args.annotations_file },
+    };
     let wish = Wish {
         from: args.from,
         to: args.to,
         syntax: args.syntax.map(Into::into),
         replace,
-        labels: args.labels_file,
-        annotations: args.annotations_file,
+        metadata,
     };
     if args.watch {
         return follow(&wish);
@@ -32,6 +45,25 @@ pub(crate) fn run(args: RenderArgs) -> anyhow::Result<u8> {
     let rendered = render(&wish, args.check)?;
     tell(&wish, &rendered, args.check);
     Ok(if args.check && rendered.change != Change::None { EXIT_CHANGED } else { 0 })
+}
+
+/// Labels and annotations of a node, of the one that `NODE_NAME` names if `name` is empty; or the signal that
+/// ended the reading.
+fn of_node(name: String) -> anyhow::Result<Result<Metadata, i32>> {
+    let name = match name.is_empty() {
+        false => name,
+        true => std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty()).context(
+            "--from-node: which node? Name it, or set the variable NODE_NAME (in a pod by the downward API: \
+             valueFrom.fieldRef.fieldPath: spec.nodeName)",
+        )?,
+    };
+    let read = holdfast_manager::node::read(&name, NODE_PATIENCE);
+    let read = match crate::reactor()?.block_on(as_first_process(read)) {
+        Ok(read) => read?,
+        Err(signal) => return Ok(Err(signal)),
+    };
+    let NodeMetadata { labels, annotations } = read;
+    Ok(Ok(Metadata::Known { of: format!("node {name:?}"), labels, annotations }))
 }
 
 /// Renders until a signal ends it, and says what changes and what goes wrong, each once.

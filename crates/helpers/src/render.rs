@@ -13,7 +13,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use source::{ParseSourceError, Source, SourceError};
+pub use source::{Metadata, ParseSourceError, Source, SourceError};
 pub use template::{Syntax, TemplateError};
 
 pub use crate::place::Change;
@@ -32,10 +32,8 @@ pub struct Wish {
     pub syntax: Option<Syntax>,
     /// What words stand for.
     pub replace: BTreeMap<String, Source>,
-    /// The pod's labels, as a downward API volume has them.
-    pub labels: PathBuf,
-    /// The pod's annotations, as a downward API volume has them.
-    pub annotations: PathBuf,
+    /// Where labels and annotations come from.
+    pub metadata: Metadata,
 }
 
 /// Why nothing was rendered. The file that was there is as it was.
@@ -101,15 +99,14 @@ pub fn render(wish: &Wish, check: bool) -> Result<Rendered, RenderError> {
     let template = String::from_utf8(template).map_err(|e| {
         read(format!("it is no UTF-8 text (byte {})", e.utf8_error().valid_up_to()))
     })?;
-    let files = source::Files { labels: &wish.labels, annotations: &wish.annotations };
     let mut values = BTreeMap::new();
     for (word, source) in &wish.replace {
-        let value = source.value(&files);
+        let value = source.value(&wish.metadata);
         let value = value.map_err(|cause| RenderError::Source { word: word.clone(), cause })?;
         values.insert(word.clone(), value);
     }
     let syntax = wish.syntax.unwrap_or_else(|| Syntax::of(&wish.from));
-    let text = template::expand(&template, syntax, &values, &files)
+    let text = template::expand(&template, syntax, &values, &wish.metadata)
         .map_err(|cause| RenderError::Template { path: wish.from.clone(), cause })?;
     let unused = values.keys().filter(|word| !template.contains(word.as_str())).cloned().collect();
     let change = place::put(&wish.to, text.as_bytes(), Attributes::Kept, check)
@@ -126,7 +123,7 @@ pub async fn watch(
     mut tell: impl FnMut(Result<Rendered, RenderError>),
 ) -> std::convert::Infallible {
     let sources = wish.replace.values().filter_map(Source::file);
-    let inputs = [&*wish.from, &*wish.labels, &*wish.annotations].into_iter().chain(sources);
+    let inputs = std::iter::once(&*wish.from).chain(wish.metadata.files()).chain(sources);
     let mut inputs = PathWatch::new(inputs, AGAIN);
     loop {
         inputs.arm();

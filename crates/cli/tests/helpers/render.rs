@@ -219,6 +219,32 @@ fn without_a_value_the_old_file_stays() {
     );
 }
 
+/// What a pod is told that lacks what `--from-node` takes. With an API server it is tested in `e2e`.
+#[test]
+fn a_node_that_cannot_be_asked() {
+    let place = Place::new();
+    let run = |args: &[&str]| {
+        let mut command = holdfast(&["render", "--from", "template", "--to", "out"]);
+        command.args(RACK).args(args).current_dir(place.temp.path());
+        for name in ["NODE_NAME", "KUBECONFIG", "KUBERNETES_SERVICE_HOST"] {
+            command.env_remove(name);
+        }
+        command.env("HOME", place.temp.path());
+        done(command)
+    };
+    for (args, words) in [
+        (&["--from-node"][..], "valueFrom.fieldRef.fieldPath: spec.nodeName"),
+        (&["--from-node", "n1"], "no way to the API server"),
+        (&["--from-node", "n1", "--watch"], "cannot be used with"),
+        (&["--from-node", "n1", "--labels-file", "labels"], "cannot be used with"),
+    ] {
+        let (code, said) = run(args);
+        assert_eq!(code, 2, "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+        assert!(!place.temp.path().join("out").exists());
+    }
+}
+
 /// Killed at any moment: whoever reads sees the old file or the new one, and nothing is left beside it.
 #[test]
 fn killed_at_any_instant_it_leaves_nothing_half_made() {

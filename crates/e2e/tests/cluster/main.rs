@@ -11,6 +11,7 @@ mod candidate;
 mod election;
 mod ending;
 mod network;
+mod node_labels;
 mod place;
 mod relay;
 mod units;

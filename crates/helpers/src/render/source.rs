@@ -16,10 +16,31 @@ pub enum Source {
     Env(String),
     /// What is in a file, without the line's end at its end.
     File(PathBuf),
-    /// A label of the pod.
+    /// A label of the pod, or of what [`Metadata`] says.
     Label(String),
-    /// An annotation of the pod.
+    /// An annotation of the same.
     Annotation(String),
+}
+
+/// Whose labels and annotations there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    /// The pod's, in the files of a downward API volume.
+    Files {
+        /// `metadata.labels`.
+        labels: PathBuf,
+        /// `metadata.annotations`.
+        annotations: PathBuf,
+    },
+    /// These, of an object that somebody else has read.
+    Known {
+        /// Whose they are, as errors name it, such as `node "n1"`.
+        of: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// Its annotations.
+        annotations: BTreeMap<String, String>,
+    },
 }
 
 /// Why a text is no source.
@@ -60,11 +81,13 @@ pub enum SourceError {
         /// From 1.
         line: usize,
     },
-    /// A label or an annotation that the pod has not.
-    #[error("{} has no {key:?}", path.display())]
+    /// A label or an annotation that is not there.
+    #[error("{of} has no {what}{key:?}")]
     Key {
         /// Where it should be.
-        path: PathBuf,
+        of: String,
+        /// Of which kind, if that is not clear from where it should be.
+        what: &'static str,
         /// What it is called.
         key: String,
     },
@@ -89,11 +112,43 @@ impl FromStr for Source {
     }
 }
 
-/// The files of a downward API volume.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Files<'a> {
-    pub(super) labels: &'a Path,
-    pub(super) annotations: &'a Path,
+impl Metadata {
+    /// The files they are read from, if any.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        match self {
+            Self::Files { labels, annotations } => [Some(&**labels), Some(&**annotations)],
+            Self::Known { .. } => [None, None],
+        }
+        .into_iter()
+        .flatten()
+    }
+
+    fn lacks(&self, what: &'static str, key: &str) -> SourceError {
+        let key = key.to_owned();
+        match self {
+            Self::Files { labels, annotations } => {
+                let file = if what == LABEL { labels } else { annotations };
+                SourceError::Key { of: file.display().to_string(), what: "", key }
+            }
+            Self::Known { of, .. } => SourceError::Key { of: of.clone(), what, key },
+        }
+    }
+
+    /// All labels, as they are now.
+    pub(super) fn labels(&self) -> Result<BTreeMap<String, String>, SourceError> {
+        match self {
+            Self::Files { labels, .. } => pairs(labels, NO_LABELS),
+            Self::Known { labels, .. } => Ok(labels.clone()),
+        }
+    }
+
+    /// All annotations, as they are now.
+    pub(super) fn annotations(&self) -> Result<BTreeMap<String, String>, SourceError> {
+        match self {
+            Self::Files { annotations, .. } => pairs(annotations, NO_ANNOTATIONS),
+            Self::Known { annotations, .. } => Ok(annotations.clone()),
+        }
+    }
 }
 
 impl Source {
@@ -106,7 +161,7 @@ impl Source {
     }
 
     /// The value as it is now.
-    pub(super) fn value(&self, files: &Files<'_>) -> Result<String, SourceError> {
+    pub(super) fn value(&self, metadata: &Metadata) -> Result<String, SourceError> {
         match self {
             Self::Value(text) => Ok(text.clone()),
             Self::Env(name) => env(name),
@@ -117,15 +172,23 @@ impl Source {
                 }
                 Ok(text)
             }
-            Self::Label(key) => one(files.labels, key, NO_LABELS),
-            Self::Annotation(key) => one(files.annotations, key, NO_ANNOTATIONS),
+            Self::Label(key) => {
+                let label = metadata.labels()?.remove(key);
+                label.ok_or_else(|| metadata.lacks(LABEL, key))
+            }
+            Self::Annotation(key) => {
+                let annotation = metadata.annotations()?.remove(key);
+                annotation.ok_or_else(|| metadata.lacks(ANNOTATION, key))
+            }
         }
     }
 }
 
-pub(super) const NO_LABELS: &str =
+const LABEL: &str = "label ";
+const ANNOTATION: &str = "annotation ";
+const NO_LABELS: &str =
     " (mount a downwardAPI volume with metadata.labels there, or name the file by --labels-file)";
-pub(super) const NO_ANNOTATIONS: &str = " (mount a downwardAPI volume with metadata.annotations \
+const NO_ANNOTATIONS: &str = " (mount a downwardAPI volume with metadata.annotations \
                                          there, or name the file by --annotations-file)";
 
 /// A variable of the environment.
@@ -137,18 +200,9 @@ pub(super) fn env(name: &str) -> Result<String, SourceError> {
     }
 }
 
-fn one(path: &Path, key: &str, hint: &'static str) -> Result<String, SourceError> {
-    pairs(path, hint)?
-        .remove(key)
-        .ok_or_else(|| SourceError::Key { path: path.to_owned(), key: key.to_owned() })
-}
-
 /// All pairs of such a file. Each is a line `KEY="VALUE"`, the value quoted as Go does it (kubelet:
 /// `fieldpath.FormatMap`).
-pub(super) fn pairs(
-    path: &Path,
-    hint: &'static str,
-) -> Result<BTreeMap<String, String>, SourceError> {
+fn pairs(path: &Path, hint: &'static str) -> Result<BTreeMap<String, String>, SourceError> {
     let text = text_of(path, hint)?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty());
     lines

@@ -9,7 +9,7 @@ use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 
 use super::LIMIT;
-use super::source::{self, Files};
+use super::source::{self, Metadata};
 
 /// How placeholders are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,10 +83,10 @@ pub(super) fn expand(
     template: &str,
     syntax: Syntax,
     values: &BTreeMap<String, String>,
-    files: &Files<'_>,
+    metadata: &Metadata,
 ) -> Result<String, TemplateError> {
     match syntax {
-        Syntax::Jinja => jinja(template, values, files),
+        Syntax::Jinja => jinja(template, values, metadata),
         Syntax::Words => plain(template, values, false),
         Syntax::Env => plain(template, values, true),
     }
@@ -175,7 +175,7 @@ fn position(template: &str, at: usize) -> (usize, usize) {
 fn jinja(
     template: &str,
     values: &BTreeMap<String, String>,
-    files: &Files<'_>,
+    metadata: &Metadata,
 ) -> Result<String, TemplateError> {
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -186,13 +186,13 @@ fn jinja(
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let pairs = |path, hint| match source::pairs(path, hint) {
+    let pairs = |pairs| match pairs {
         Ok(pairs) => Ok(Value::from_serialize(pairs)),
         Err(source::SourceError::File { .. }) => Ok(Value::UNDEFINED),
         Err(error) => Err(TemplateError::Jinja { line: 0, words: error.to_string() }),
     };
-    let labels = pairs(files.labels, source::NO_LABELS)?;
-    let annotations = pairs(files.annotations, source::NO_ANNOTATIONS)?;
+    let labels = pairs(metadata.labels())?;
+    let annotations = pairs(metadata.annotations())?;
     let context = context! { env, labels, annotations, ..Value::from_serialize(values) };
     let mut text = Bounded(Vec::new());
     let rendered = engine
@@ -252,7 +252,7 @@ mod tests {
 
     fn with(template: &str, syntax: Syntax) -> Result<String, String> {
         let nowhere = Path::new("/nowhere");
-        let files = Files { labels: nowhere, annotations: nowhere };
+        let files = Metadata::Files { labels: nowhere.into(), annotations: nowhere.into() };
         expand(template, syntax, &values(), &files).map_err(|error| error.to_string())
     }
 
