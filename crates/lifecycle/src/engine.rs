@@ -74,6 +74,8 @@ pub struct Lifecycle {
     volumes_mounted: bool,
     /// Containers that ended and whose earlier ended runs go with the next published status.
     outlived: Vec<ContainerId>,
+    /// Containers with a new run that no published status shows yet: their probes wait for one that does.
+    unwatched: Vec<ContainerId>,
     /// The plan may have probes that have no worker yet.
     workers_wanted: bool,
     next_instance: u64,
@@ -213,6 +215,7 @@ impl Lifecycle {
             gates: Vec::new(),
             volumes_mounted: false,
             outlived: Vec::new(),
+            unwatched: Vec::new(),
             workers_wanted: true,
             retry: None,
             relist: None,

@@ -2,9 +2,10 @@
 //! `prober/worker.go`).
 //!
 //! The kubelet's ticker starts at an arbitrary phase. Here it is anchored at the container's start
-//! plus `initialDelaySeconds`, the earliest the kubelet could be: the first probe runs when the delay
-//! is over, later ones every `periodSeconds` after it. A liveness probe, which can only do harm, waits
-//! for as long as the kubelet may take to know of the container.
+//! plus `initialDelaySeconds`, or at the first status that shows the container running if that is later:
+//! the earliest the kubelet could be. The first probe runs then, later ones every `periodSeconds` after
+//! it. A liveness probe, which can only do harm, waits for as long as the kubelet may take to know of the
+//! container.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -56,7 +57,7 @@ struct Worker {
     /// The last answer, and how many equal ones came in a row.
     run: Option<(bool, u32)>,
     in_flight: bool,
-    /// When the run started plus `initialDelaySeconds`.
+    /// When the run started plus `initialDelaySeconds`, and not before it was published.
     earliest: Time,
     /// The next probe; `None` while nothing lets it run.
     next: Option<Time>,
@@ -135,11 +136,18 @@ impl ProbeManager {
         self.place(container, kind).is_some()
     }
 
-    /// A new run of the container started: results take their initial values.
+    /// A new run of the container, up since `since`, has been published: results take their initial
+    /// values.
     ///
     /// The count of equal answers goes on from the last run unless the worker was on hold, as in the
     /// kubelet.
-    pub fn started(&mut self, container: ContainerId, instance: InstanceId, now: Time) {
+    pub fn started(
+        &mut self,
+        container: ContainerId,
+        instance: InstanceId,
+        since: Time,
+        now: Time,
+    ) {
         for at in self.places(container) {
             self.schedule(at, None);
             let w = &mut self.workers[at];
@@ -149,7 +157,7 @@ impl ProbeManager {
                 ProbeKind::Startup => Outcome::Unknown,
             };
             self.results.set(container, w.kind, Some(initial));
-            w.watch(instance, now + w.delay());
+            w.watch(instance, now.max(since + w.delay()));
         }
         self.arm(container, now);
     }

@@ -175,7 +175,7 @@ impl Lifecycle {
         if let Some(run) = self.view.get_mut(id, instance) {
             run.state = InstanceState::Running { started_at: now };
         }
-        self.probes.started(id, instance, now);
+        self.unwatched.push(id);
         self.reasons[id.index()] = None;
         self.index.touch(id);
         let name = Arc::clone(&self.plan.container(id).name);
@@ -360,6 +360,7 @@ impl Lifecycle {
         }
         self.reasons.iter_mut().for_each(|r| *r = None);
         self.probes.reset();
+        self.unwatched.clear();
         self.index.touch_all();
         self.dirty = true;
         if self.decided.0.is_terminal() && self.status.phase != self.decided.0 {
@@ -372,7 +373,7 @@ impl Lifecycle {
             let Some(run) = self.view.newest(id).filter(|i| i.is_running()) else { continue };
             let instance = run.id;
             if self.features.change_status_on_restart {
-                self.probes.started(id, instance, self.now);
+                self.probes.started(id, instance, self.now, self.now);
             } else {
                 let passed = self
                     .status_of(id)

@@ -66,6 +66,7 @@ impl Lifecycle {
             self.out.push_back(Output::StatusChanged);
         }
         self.remove_outlived();
+        self.watch_published();
         if self.stage != Stage::Finished {
             for id in self.index.eager.iter() {
                 self.probes.trigger_readiness(id, self.now);
@@ -116,6 +117,20 @@ impl Lifecycle {
                 self.view.remove(instance);
                 self.index.touch(container);
                 self.out.push_back(Output::Remove { container, instance });
+            }
+        }
+    }
+
+    /// Lets probes of a run begin: it is published as running now. The kubelet's workers know of a run by
+    /// the published status alone (`doProbe`), and that is not made anew before the sync that started the
+    /// run is over: nothing is probed while its postStart hook runs, or while that sync starts others.
+    fn watch_published(&mut self) {
+        for id in std::mem::take(&mut self.unwatched) {
+            let Some(run) = self.view.newest(id) else { continue };
+            if let InstanceState::Running { started_at } = run.state {
+                let instance = run.id;
+                self.probes.started(id, instance, started_at, self.now);
+                self.index.touch(id);
             }
         }
     }

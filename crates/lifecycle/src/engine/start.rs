@@ -87,7 +87,7 @@ impl Lifecycle {
         let image_id = newest.map_or_else(|| "".into(), |run| Arc::clone(&run.image_id));
         let state = InstanceState::Running { started_at: self.now };
         self.add_run(id, instance, count, image_id, state);
-        self.probes.started(id, instance, self.now);
+        self.unwatched.push(id);
         self.index.touch(id);
         self.dirty = true;
     }

@@ -58,6 +58,21 @@ pub(super) fn inits(t: &mut Table) {
 
 pub(super) fn sidecars(t: &mut Table) {
     t.add(
+        "probes-after-post-start",
+        Always,
+        "Nothing is probed while its postStart hook runs, nor is an app while the hook of the next one does.",
+        [
+            sidecar("proxy", "startup=bad,ok@3000")
+                .startup(Probe { period: 1, ..by(By::Exec) })
+                .post(Hook::Exec(5000, 0)),
+            app("first", "liveness=bad,ok@3000").liveness(Probe { period: 1, ..by(By::Exec) }),
+            app("second", "startup=bad,ok@3000 exit=0@14000")
+                .startup(Probe { period: 1, ..by(By::Exec) })
+                .post(Hook::Exec(5000, 0)),
+        ],
+        |p| p.deleted("second", 0, 11_000),
+    );
+    t.add(
         "sidecar-startup",
         Never,
         "A sidecar with a startup probe holds the app back; it stops last.",
