@@ -44,6 +44,10 @@ pub trait Runtime {
     /// Forgets a pod that is over: what it had in memory ([`MountSource::PodTmpfs`]) is gone.
     async fn remove_pod(&self, pod: &PodUid);
 
+    /// Waits until all that the containers of a pod had written has been told, after the pod was removed:
+    /// where output outlives its container, an end does not wait for whoever takes the output.
+    async fn written(&self, _pod: &PodUid) {}
+
     /// Creates and starts a container in the newest sandbox of its pod. When this returns `Ok` the
     /// process has been exec'ed.
     ///

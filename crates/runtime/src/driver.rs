@@ -255,6 +255,13 @@ impl<R: Runtime + 'static> Driver<R> {
 
     /// Waits for what is still under way, then gives everything back.
     async fn finish(mut self) -> End {
+        // Who has something to say of the pod from here on finds nobody; what has been said is passed on.
+        self.messages.close();
+        while let Some(message) = self.messages.recv().await {
+            if let Message::Runtime(event @ RuntimeEvent::Output { .. }) = message {
+                self.runtime_event(event);
+            }
+        }
         if let Some(limits) = self.limits.take() {
             limits.abort();
         }

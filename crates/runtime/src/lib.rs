@@ -21,6 +21,7 @@ pub mod node;
 pub mod notice;
 pub mod probe;
 pub mod process;
+mod room;
 pub mod volume;
 
 pub use assets::{Assets, Images, Site};

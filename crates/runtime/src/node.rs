@@ -14,7 +14,7 @@ use holdfast_lifecycle::{Options, Phase, Time};
 use holdfast_manifest::expand::Maker;
 use holdfast_manifest::object::{Object, Pod, Timestamp};
 use holdfast_manifest::plan;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendError};
 use tokio::task::JoinSet;
 
 use crate::assets::{Assets, Site};
@@ -74,12 +74,17 @@ pub struct Node<R> {
     pods: HashMap<PodUid, Handle>,
     ended: HashMap<PodUid, (Owner, PodChange)>,
     tasks: JoinSet<End>,
+    /// The names of pods that are over and whose output may not have been taken yet.
+    trailing: HashMap<PodUid, String>,
+    /// Waits for that, pod by pod.
+    trailers: JoinSet<PodUid>,
     faults: Vec<(Time, PodUid, FaultKind)>,
     /// Faults whose time is counted from a container that has not started yet.
     armed: Vec<(PodUid, Fault)>,
     created: u64,
     random: Random,
     stopping: bool,
+    is_hasty: bool,
     outcome: Outcome,
 }
 
@@ -132,11 +137,14 @@ impl<R: Runtime + 'static> Node<R> {
             pods: HashMap::new(),
             ended: HashMap::new(),
             tasks: JoinSet::new(),
+            trailing: HashMap::new(),
+            trailers: JoinSet::new(),
             faults: Vec::new(),
             armed: Vec::new(),
             created: 0,
             random: Random::new(),
             stopping: false,
+            is_hasty: false,
             outcome: Outcome::default(),
         }
     }
@@ -157,7 +165,8 @@ impl<R: Runtime + 'static> Node<R> {
         }
         loop {
             self.reconcile();
-            if self.pods.is_empty() && (self.stopping || self.controllers.are_done()) {
+            let is_over = self.pods.is_empty() && self.trailers.is_empty();
+            if is_over && (self.stopping || self.controllers.are_done()) {
                 break;
             }
             let timer = self.next_timer().map(|at| self.env.clock.instant(at));
@@ -167,6 +176,7 @@ impl<R: Runtime + 'static> Node<R> {
                 Some(notice) = self.from_drivers.recv() => self.forward(notice),
                 Some(command) = self.commands.recv() => self.command(&command),
                 Some(end) = self.tasks.join_next() => self.pod_ended(end),
+                Some(trailed) = self.trailers.join_next() => self.trailed(trailed),
                 () = sleep_until(timer) => {}
             }
             self.strike();
@@ -262,8 +272,34 @@ impl<R: Runtime + 'static> Node<R> {
         | RuntimeEvent::Removed { pod, .. }
         | RuntimeEvent::Unknown { pod, .. }
         | RuntimeEvent::SandboxLost { pod, .. }) = &event;
-        if let Some(handle) = self.pods.get(pod) {
-            let _ = handle.messages.send(Message::Runtime(event));
+        let (name, event) = match self.pods.get(pod) {
+            Some(handle) => match handle.messages.send(Message::Runtime(event)) {
+                Ok(()) => return,
+                Err(SendError(Message::Runtime(event))) => (Some(&handle.name), event),
+                Err(_) => return,
+            },
+            None => (self.trailing.get(pod), event),
+        };
+        // The last words of a pod that is over, after those that its driver has passed on.
+        if let Some(name) = name
+            && let RuntimeEvent::Output { container, stderr, line, receipt, .. } = event
+        {
+            let pod = name.as_str().into();
+            let notice = Notice::Output { pod, container, stderr, line, receipt };
+            let _ = self.env.notices.send(notice);
+        }
+    }
+
+    /// All output of a pod that is over has been taken.
+    fn trailed(&mut self, uid: Result<PodUid, tokio::task::JoinError>) {
+        while let Ok(event) = self.runtime_events.try_recv() {
+            self.route(event);
+        }
+        match uid {
+            Ok(uid) => drop(self.trailing.remove(&uid)),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // Given up.
+            Err(_) => {}
         }
     }
 
@@ -296,6 +332,11 @@ impl<R: Runtime + 'static> Node<R> {
             NodeCommand::Kill => Command::Kill,
         };
         self.stopping = true;
+        if matches!(command, NodeCommand::Kill) {
+            // Nor is anybody waited for who reads.
+            self.is_hasty = true;
+            self.trailers.abort_all();
+        }
         for handle in self.pods.values() {
             let _ = handle.messages.send(Message::Command(message.clone()));
         }
@@ -312,6 +353,14 @@ impl<R: Runtime + 'static> Node<R> {
             self.forward(notice);
         }
         let Some(handle) = self.pods.remove(&end.uid) else { return };
+        if !self.is_hasty {
+            self.trailing.insert(Arc::clone(&end.uid), handle.name.clone());
+            let (env, uid) = (Rc::clone(&self.env), Arc::clone(&end.uid));
+            self.trailers.spawn_local(async move {
+                env.runtime.written(&uid).await;
+                uid
+            });
+        }
         self.faults.retain(|(_, uid, _)| *uid != end.uid);
         self.armed.retain(|(uid, ..)| *uid != end.uid);
         let now = self.env.clock.now();

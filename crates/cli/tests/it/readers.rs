@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::objects::{c, pod, server, sidecar};
+use crate::containerd;
+use crate::objects::{With, c, pod, server, sidecar};
 use crate::run::Run;
 
 crate::tests! {
@@ -17,6 +18,8 @@ crate::tests! {
     a_second_ctrl_c_ends_a_run_that_nobody_reads,
     output_that_nobody_reads_waits_in_its_container,
     the_last_rows_come_when_somebody_reads_again,
+    ;
+    root: an_end_does_not_wait_for_a_reader,
 }
 
 /// No test has to wait longer than this for anything.
@@ -200,6 +203,48 @@ fn output_that_nobody_reads_waits_in_its_container() {
     let (code, out, err) = unread.read();
     assert_eq!(code, 0, "{out}");
     assert_eq!(numbers(&lines_of(&err, "app")), Vec::from_iter(1..=LINES));
+}
+
+/// A CRI runtime keeps output in files, so that a container never waits for a reader: neither does the news
+/// of its end, or what comes after it.
+fn an_end_does_not_wait_for_a_reader() {
+    // Numbers of eight digits: busybox's `seq` has no format.
+    const LINES: [usize; 2] = [10_000_001, 10_100_000];
+    const FEWER: [usize; 2] = [LINES[0], 10_050_000];
+    let writes =
+        |[from, to]: [usize; 2]| format!("seq {from} {to} | sed 's/$/ {}/'", "x".repeat(90));
+    containerd::share().unwrap();
+    let loud = c("loud", &format!("{}; say written", writes(LINES)));
+    let fails = c("fails", &format!("{}; echo last words; exit 3", writes(FEWER)))
+        .with(json!({ "terminationMessagePolicy": "FallbackToLogsOnError" }));
+    let run = Run::of(&[pod("web", "Never", vec![loud], vec![c("next", "say next"), fails])])
+        .args("-o jsonl");
+    let mut unread = Unread::start(run);
+    unread.logged("written");
+    unread.logged("next");
+    // Of the 15 MB nobody has read a byte.
+    let (mut out, mut events) = (unread.out.try_clone().unwrap(), String::new());
+    let mut buffer = [0; 4096];
+    while !events.contains(r#""phase":"Failed""#) {
+        let read = out.read(&mut buffer).unwrap();
+        events.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+    }
+    unread.still_runs();
+    let resident = resident(unread.child.id());
+    assert!(resident < 64 << 10, "{resident} KiB");
+    let (code, out, err) = unread.read();
+    assert_eq!(code, 1, "{err}");
+    let events = self::events(&(events + &out));
+    let status = &events.last().unwrap()["object"]["status"];
+    assert_eq!(status["phase"], "Failed");
+    let ended = &status["containerStatuses"][0]["state"]["terminated"];
+    let message = ended["message"].as_str().unwrap();
+    assert!(message.len() == 2048 && message.ends_with("\nlast words\n"), "{message}");
+    let all = |lines: &[&str], [from, to]: [usize; 2]| numbers(lines).into_iter().eq(from..=to);
+    assert!(all(&lines_of(&err, "loud"), LINES), "something is lost, or not in order");
+    let fails = lines_of(&err, "fails");
+    assert_eq!(fails.last(), Some(&"last words"));
+    assert!(all(&fails[..fails.len() - 1], FEWER), "something is lost, or not in order");
 }
 
 fn the_last_rows_come_when_somebody_reads_again() {

@@ -1,13 +1,14 @@
 //! Listens to one container from its start to its end: output, and how it ended.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast_lifecycle::status::InstanceId;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tonic::Code;
 
 use super::Inner;
@@ -45,7 +46,9 @@ pub(super) struct Started {
     pub(super) looked: Cell<bool>,
     /// Whether it has ended and that has been told.
     pub(super) ended: Cell<bool>,
-    /// Wakes those who wait for that, and for its process to be known.
+    /// Whether all of its output has been passed on, and it has ended.
+    pub(super) written: Cell<bool>,
+    /// Wakes those who wait for these, and for its process to be known.
     pub(super) news: Notify,
 }
 
@@ -85,6 +88,11 @@ impl Started {
         self.until(|this| this.looked.get() || this.ended.get()).await;
     }
 
+    /// Waits until all of its output has been passed on.
+    pub(super) async fn until_written(&self) {
+        self.until(|this| this.written.get()).await;
+    }
+
     async fn until(&self, holds: impl Fn(&Self) -> bool) {
         while !holds(self) {
             let news = self.news.notified();
@@ -97,15 +105,20 @@ impl Started {
     }
 }
 
-/// Listens to a container until it has ended.
+/// Listens to a container until it has ended, and passes its output on, after that of the run `before`.
+///
+/// The runtime keeps the output in a file, so that a container does not wait for whoever takes it, and
+/// neither does the news of its end: what nobody has taken by then follows.
 pub(super) async fn attend(
     inner: Rc<Inner>,
     container: Rc<Started>,
     reader: LogReader,
     termination: Termination,
+    before: Option<Rc<Started>>,
 ) {
     let tail = termination.from_logs.then(Tail::default);
-    let mut output = Output { inner: &inner, container: &container, reader, tail };
+    let lines = VecDeque::new();
+    let mut output = Output { inner: &inner, container: &container, reader, lines, tail, before };
     let mut end = output.until(end(&inner, &container, true)).await;
     if matches!(end, End::Process(_)) {
         // All of the output is there when the runtime has closed the file.
@@ -115,12 +128,17 @@ pub(super) async fn attend(
         }
     }
     // The runtime tells an end when it has written all of the output.
-    output.take_all().await;
-    output.finish().await;
-    let tail = output.tail.take().unwrap_or_default();
+    let is_whole = output.take_what_fits();
+    let tail = output.last_words(is_whole);
     container.ended.set(true);
     inner.files.forget_instance(container.instance.0);
     tell(&inner, &container, end, &termination, &tail);
+    container.news.notify_waiters();
+    if !is_whole {
+        output.take_all().await;
+        output.finish().await;
+    }
+    container.written.set(true);
     container.news.notify_waiters();
 }
 
@@ -256,20 +274,28 @@ struct Output<'a> {
     inner: &'a Inner,
     container: &'a Started,
     reader: LogReader,
+    /// What has been read and not passed on: nothing is lost if a future is dropped that passes it on.
+    lines: VecDeque<Line>,
+    /// The end of what has been read.
     tail: Option<Tail>,
+    /// The container's last run, whose output comes first.
+    before: Option<Rc<Started>>,
 }
 
 impl Output<'_> {
-    /// Passes output on until something has happened.
+    /// Passes output on until something has happened, which does not wait for those who take it.
     async fn until<T>(&mut self, something: impl Future<Output = T>) -> T {
-        tokio::pin!(something);
-        loop {
-            self.take_all().await;
-            tokio::select! {
-                biased;
-                result = &mut something => return result,
-                () = self.reader.changed() => {}
+        let all = async {
+            loop {
+                self.take_all().await;
+                self.reader.changed().await;
             }
+        };
+        tokio::pin!(something, all);
+        tokio::select! {
+            biased;
+            never = all => never,
+            result = something => result,
         }
     }
 
@@ -286,44 +312,107 @@ impl Output<'_> {
 
     /// Takes all there is at the moment.
     async fn take_all(&mut self) {
-        loop {
-            match self.reader.read() {
-                Ok(Some(lines)) => self.pass_on(lines).await,
-                Ok(None) => return,
-                Err(error) => {
-                    let name = &self.container.name;
-                    let log = self.container.log.display();
-                    self.inner.client.warn(format!("{name}: cannot read its log {log}: {error}"));
-                    return;
-                }
-            }
-            if self.reader.size() > MAX_LOG {
+        if let Some(before) = &self.before {
+            before.until_written().await;
+            self.before = None;
+        }
+        self.pass_on().await;
+        while self.read() {
+            self.pass_on().await;
+            if self.reader.size() > MAX_LOG && !self.container.ended.get() {
                 self.rotate().await;
             }
         }
     }
 
-    async fn finish(&mut self) {
-        let lines = self.reader.finish();
-        self.pass_on(lines).await;
+    /// Takes what there is room for; false if something is left.
+    fn take_what_fits(&mut self) -> bool {
+        if self.before.as_ref().is_some_and(|before| !before.written.get()) {
+            return false;
+        }
+        let mut has_more = true;
+        while has_more {
+            has_more = self.read();
+            if !has_more {
+                let rest = self.reader.finish();
+                self.keep(rest);
+            }
+            while let Some(line) = self.lines.pop_front() {
+                if !self.inner.room.is_some() {
+                    self.lines.push_front(line);
+                    return false;
+                }
+                self.send(line);
+            }
+        }
+        true
     }
 
-    async fn pass_on(&mut self, lines: Vec<Line>) {
-        for Line { stderr, text } in lines {
-            if let Some(tail) = &mut self.tail {
-                tail.push(&text);
+    async fn finish(&mut self) {
+        let rest = self.reader.finish();
+        self.keep(rest);
+        self.pass_on().await;
+    }
+
+    /// What may become the termination message: of all that was read, or else of the file's end.
+    fn last_words(&mut self, is_whole: bool) -> Tail {
+        let Some(tail) = self.tail.take() else { return Tail::default() };
+        if is_whole {
+            return tail;
+        }
+        let mut tail = Tail::default();
+        for line in self.reader.last_lines().unwrap_or_default() {
+            tail.push(&line.text);
+        }
+        tail
+    }
+
+    /// Reads the next piece; false if there is none at the moment.
+    fn read(&mut self) -> bool {
+        match self.reader.read() {
+            Ok(Some(lines)) => {
+                self.keep(lines);
+                true
             }
-            let receipt = receipt(&self.inner.room, text.len()).await;
-            let _ = self.inner.events.send(RuntimeEvent::Output {
-                pod: Arc::clone(&self.container.pod),
-                container: self.container.name.clone(),
-                stderr,
-                line: text,
-                receipt,
-            });
+            Ok(None) => false,
+            Err(error) => {
+                let name = &self.container.name;
+                let log = self.container.log.display();
+                self.inner.client.warn(format!("{name}: cannot read its log {log}: {error}"));
+                false
+            }
+        }
+    }
+
+    fn keep(&mut self, lines: Vec<Line>) {
+        if let Some(tail) = &mut self.tail {
+            lines.iter().for_each(|line| tail.push(&line.text));
+        }
+        self.lines.extend(lines);
+    }
+
+    /// Passes on what has been read, as fast as it is taken.
+    async fn pass_on(&mut self) {
+        while !self.lines.is_empty() {
+            self.inner.room.some().await;
+            if let Some(line) = self.lines.pop_front() {
+                self.send(line);
+            }
         }
         // A container that never stops writing must not keep the others waiting.
         tokio::task::yield_now().await;
+    }
+
+    fn send(&self, Line { stderr, text }: Line) {
+        let receipt = self.inner.room.receipt(text.len());
+        // Nobody listens any more: then nobody misses it.
+        let _ = self.inner.events.send(RuntimeEvent::Output {
+            pod: Arc::clone(&self.container.pod),
+            container: self.container.name.clone(),
+            stderr,
+            line: text,
+            receipt,
+        });
     }
 
     /// Lets the runtime begin a new file, and removes the one that has been read.
@@ -338,8 +427,8 @@ impl Output<'_> {
             Ok(_) => {
                 // What it had in its hands goes into the old file still.
                 let _ = tokio::time::timeout(CLOSING, self.reader.closed()).await;
-                while let Ok(Some(lines)) = self.reader.read() {
-                    self.pass_on(lines).await;
+                while self.read() {
+                    self.pass_on().await;
                 }
                 let _ = std::fs::remove_file(&old);
             }
@@ -349,17 +438,5 @@ impl Output<'_> {
     }
 }
 
-/// Room for a line of output among those that nobody has taken yet.
-async fn receipt(room: &Arc<Semaphore>, length: usize) -> crate::contract::Receipt {
-    let wanted = u32::try_from(length + LINE_COST).unwrap_or(u32::MAX).min(ROOM as u32);
-    // The semaphore is never closed.
-    let permit = Arc::clone(room).acquire_many_owned(wanted).await.ok()?;
-    Some(Arc::new(permit))
-}
-
 /// 128 + SIGKILL.
 const KILLED: i32 = 137;
-/// How many bytes of output may be on their way.
-pub(super) const ROOM: usize = 4 << 20;
-/// What a line takes beside its text.
-const LINE_COST: usize = 128;

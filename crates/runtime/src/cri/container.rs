@@ -107,17 +107,25 @@ impl CriRuntime {
             process: RefCell::default(),
             looked: Cell::new(false),
             ended: Cell::new(false),
+            written: Cell::new(false),
             news: Default::default(),
         });
         inner.state.borrow_mut().containers.insert(number, Rc::clone(&started));
         if let Err(error) = self.start_created(&started.id).await {
             // It stays with the runtime as one that has ended, until the engine lets go of it.
             started.ended.set(true);
+            started.written.set(true);
             termination.take(0, &Default::default());
             inner.files.forget_instance(number);
             return Err(failed(StartStage::Run, error.message()));
         }
-        let attendant = attend::attend(Rc::clone(inner), started, reader, termination);
+        let before = {
+            let mut state = inner.state.borrow_mut();
+            let writers = state.writers.entry(Arc::clone(&config.pod)).or_default();
+            writers.insert(config.name.clone(), Rc::clone(&started))
+        };
+        let before = before.filter(|run| !run.written.get());
+        let attendant = attend::attend(Rc::clone(inner), started, reader, termination, before);
         inner.spawn(attendant);
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! one if the tag is `P`. The file may be moved away and a new one begun at any time.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -81,6 +81,25 @@ impl LogReader {
                 return Ok(None);
             }
         }
+    }
+
+    /// The last lines of the file of this name, as far back as a termination message may reach (kubelet:
+    /// `readLastStringFromContainerLogs`), wherever it has been read to.
+    pub(super) fn last_lines(&self) -> io::Result<Vec<Line>> {
+        let mut file = File::open(&self.path)?;
+        let from = file.metadata()?.len().saturating_sub(LAST);
+        file.seek(io::SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(LAST).read_to_end(&mut bytes)?;
+        let whole = match from {
+            0 => &bytes[..],
+            // The first is a part of one.
+            _ => bytes.splitn(2, |&byte| byte == b'\n').nth(1).unwrap_or_default(),
+        };
+        let (mut parser, mut lines) = (Parser::default(), Vec::new());
+        parser.push(whole, |line| lines.push(line));
+        parser.finish(|line| lines.push(line));
+        Ok(lines)
     }
 
     /// What is left without a line end, when nothing more will come.
@@ -223,6 +242,8 @@ fn parse(entry: &[u8]) -> Option<(bool, bool, &[u8])> {
     Some((stderr, partial, fields.next().unwrap_or_default()))
 }
 
+/// More than the entries of a termination message can take, which is 80 lines and 2 KiB of text.
+const LAST: u64 = 64 * 1024;
 /// More than any entry: containerd splits at 16 KiB unless told otherwise.
 const MAX_ENTRY: usize = 1 << 20;
 

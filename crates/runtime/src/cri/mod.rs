@@ -37,11 +37,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_lifecycle::status::InstanceId;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -50,6 +48,7 @@ use crate::contract::{
     StartError,
 };
 use crate::image::{Image, ImageName, PullError};
+use crate::room::Room;
 
 pub use self::endpoint::{DEFAULT_ENDPOINT, Endpoint, EndpointError, ParseEndpointError};
 pub use self::setup::{CriOptions, Error, RenameError, renames};
@@ -92,7 +91,7 @@ struct Inner {
     /// The user's credentials.
     keyring: Keyring,
     /// Room for output that nobody has taken yet.
-    room: Arc<Semaphore>,
+    room: Room,
     state: RefCell<State>,
     tasks: RefCell<JoinSet<()>>,
 }
@@ -102,6 +101,8 @@ struct State {
     /// By pod, the newest last.
     sandboxes: HashMap<PodUid, Vec<Sandbox>>,
     containers: HashMap<u64, Rc<Started>>,
+    /// The last run of each container whose output may not have been passed on yet, by pod and name.
+    writers: HashMap<PodUid, HashMap<String, Rc<Started>>>,
 }
 
 impl State {
@@ -173,6 +174,10 @@ impl Runtime for CriRuntime {
 
     async fn remove_pod(&self, pod: &PodUid) {
         self.drop_pod(pod).await;
+    }
+
+    async fn written(&self, pod: &PodUid) {
+        self.until_written(pod).await;
     }
 
     async fn start(&self, config: ContainerConfig) -> Result<(), StartError> {

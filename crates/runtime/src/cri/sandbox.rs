@@ -12,7 +12,7 @@ use tonic::Code;
 use super::api::{self, PodSandboxState};
 use super::client::{CallError, REQUEST};
 use super::process::Process;
-use super::{CriRuntime, Inner, labels, sandbox_config};
+use super::{CriRuntime, Inner, State, labels, sandbox_config};
 use crate::contract::{PodUid, RuntimeEvent, SandboxConfig};
 
 /// A sandbox that was made.
@@ -147,6 +147,23 @@ impl CriRuntime {
             self.take_down(sandbox).await;
         }
         self.inner.state.borrow_mut().containers.retain(|_, container| container.pod != *pod);
+        let is_behind = |state: &State| {
+            let writers = state.writers.get(pod);
+            writers.is_some_and(|writers| writers.values().any(|run| !run.written.get()))
+        };
+        // What has not been read yet stays.
+        if !is_behind(&self.inner.state.borrow()) {
+            self.inner.files.forget_pod(pod);
+        }
+    }
+
+    /// Waits until the output of a pod that has been dropped has been passed on.
+    pub(super) async fn until_written(&self, pod: &PodUid) {
+        // The last run of a container waits for those before it.
+        let writers = self.inner.state.borrow_mut().writers.remove(pod).unwrap_or_default();
+        for run in writers.values() {
+            run.until_written().await;
+        }
         self.inner.files.forget_pod(pod);
     }
 

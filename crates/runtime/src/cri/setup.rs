@@ -3,10 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tonic::Code;
 
@@ -15,9 +13,10 @@ use super::files::Files;
 use super::inotify::Inotify;
 use super::keyring::Keyring;
 use super::watch::Hints;
-use super::{CriRuntime, Endpoint, EndpointError, Inner, api, attend, image, leftovers, sandbox};
+use super::{CriRuntime, Endpoint, EndpointError, Inner, api, image, leftovers, sandbox};
 use crate::contract::RuntimeEvent;
 use crate::image::{ImageName, NameError};
+use crate::room::Room;
 
 /// How long a runtime may take to say that it is there.
 const GREETING: Duration = Duration::from_secs(10);
@@ -179,7 +178,7 @@ impl CriRuntime {
             read_only_below: greeted.read_only_below,
             renames: options.renames,
             keyring,
-            room: Arc::new(Semaphore::new(attend::ROOM)),
+            room: Room::default(),
             state: Default::default(),
             tasks: Default::default(),
             client,

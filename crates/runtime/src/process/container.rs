@@ -9,10 +9,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::link::lock;
-use super::output::{self, Lines, Room, Tail};
+use super::output::{self, Lines, Tail};
 use super::termination::{self, Termination};
 use super::{Exit, ProcessRuntime, Running, spec, warnings_of};
 use crate::contract::{ContainerConfig, MountSource, PodUid, RuntimeEvent, StartError};
+use crate::room::Room;
 use holdfast_lifecycle::status::InstanceId;
 
 impl ProcessRuntime {

@@ -43,6 +43,7 @@ use tokio::sync::oneshot;
 use crate::contract::{
     ContainerConfig, ExecOutcome, PodUid, Runtime, RuntimeEvent, SandboxConfig, StartError,
 };
+use crate::room::Room;
 use link::{Link, lock};
 use network::PodNetwork;
 use sandbox::Known;
@@ -129,7 +130,7 @@ struct Inner {
     network: Option<PodNetwork>,
     events: UnboundedSender<RuntimeEvent>,
     warnings: Option<UnboundedSender<String>>,
-    room: output::Room,
+    room: Room,
     state: Arc<Mutex<State>>,
 }
 
@@ -243,7 +244,7 @@ impl ProcessRuntime {
             network,
             events,
             warnings: options.warnings,
-            room: output::Room::default(),
+            room: Room::default(),
             state,
         };
         Ok((Self { inner: Arc::new(inner) }, notices))

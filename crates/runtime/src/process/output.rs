@@ -2,53 +2,12 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
-
-use crate::contract::Receipt;
 
 /// A longer line comes in pieces (the CRI's log format does the same).
 const MAX_LINE: usize = 16 * 1024;
 /// kubelet: `MaxContainerTerminationMessageLogLength` and `…LogLines`.
 const TAIL_BYTES: usize = 2048;
 const TAIL_LINES: usize = 80;
-
-/// How many bytes of output may be on their way to whoever shows them, of all containers.
-const ROOM: usize = 4 << 20;
-/// What a line takes beside its text.
-const LINE_COST: usize = 128;
-
-/// Room for lines of output that nobody has taken yet.
-#[derive(Clone, Debug)]
-pub(super) struct Room(Arc<Semaphore>);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM)))
-    }
-}
-
-impl Room {
-    /// Whether there is any.
-    pub(super) fn is_some(&self) -> bool {
-        self.0.available_permits() > 0
-    }
-
-    /// Waits until there is some.
-    pub(super) async fn some(&self) {
-        // It is never closed.
-        let _ = self.0.acquire().await;
-    }
-
-    /// Room for a line that has been read. It takes what there is: at most what one reading gave, and
-    /// what an ended container had left in its pipe, is on its way beyond the limit.
-    pub(super) fn receipt(&self, length: usize) -> Receipt {
-        let wanted = (length + LINE_COST).min(self.0.available_permits());
-        let permit = Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(wanted).ok()?);
-        permit.ok().map(Arc::new)
-    }
-}
 
 /// Cuts a stream into lines.
 #[derive(Debug, Default)]
