@@ -126,7 +126,7 @@ fn a_liveness_probe_restarts_it_alone() {
 fn a_killed_sidecar_comes_back() {
     let app = c("app", "while [ $(grep -c 's up' /log/log) -lt 2 ]; do sleep 0.05; done");
     let done = Run::of(&[pod("kill", "Never", vec![sidecar("s")], vec![app])])
-        .args("--fault kill:s@400ms -o jsonl")
+        .args("--fault kill:s@s+400ms -o jsonl")
         .done()
         .code(0);
     assert_eq!(done.log(), ["s up", "s up", "s down"], "{done:#?}");

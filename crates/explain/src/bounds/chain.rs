@@ -157,8 +157,7 @@ impl<'a> Chain<'a> {
     fn started(&self, id: ContainerId, kills: &mut Vec<Kill>) -> Since {
         let (c, b) = (self.plan.container(id), &self.behaviours[id.index()]);
         let Some(probe) = &c.startup else { return Since::Within(b.post_start) };
-        // A hook holds up the pod's worker, so that probes may begin only after it.
-        let from = Span { min: Duration::ZERO, max: b.post_start.max };
+        let from = self.watched(id);
         let after = probes::kill_window(probe, from);
         let chance = probes::chance(after, b.ready);
         kills.push(Kill { probe: ProbeKind::Startup, after, chance });
@@ -171,20 +170,35 @@ impl<'a> Chain<'a> {
         }
     }
 
+    /// From when on the container is probed at all, since its start: nobody is before a status shows it
+    /// running, and the sync that starts it makes none (kubelet: `doProbe`). That sync waits for its
+    /// postStart hook, and starts the app containers after it. A later run may be started alone, so this is
+    /// about the latest moment only.
+    fn watched(&self, id: ContainerId) -> Span {
+        let behaviour = |id: ContainerId| &self.behaviours[id.index()];
+        let is_app = self.plan.container(id).kind == Kind::Regular;
+        let others = self.plan.regulars().filter(|&other| is_app && other > id);
+        let sync = others.fold(behaviour(id).post_start, |sync, other| {
+            sync + behaviour(other).start + behaviour(other).post_start
+        });
+        Span { min: Duration::ZERO, max: sync.max }
+    }
+
     fn ready(&self, id: ContainerId, started: &Since, kills: &mut Vec<Kill>) -> Since {
         let (c, b) = (self.plan.container(id), &self.behaviours[id.index()]);
-        let Since::Within(from) = started else { return started.clone() };
+        let Since::Within(started) = started else { return started.clone() };
+        let from = started.and(self.watched(id));
         let mut ready = match (&c.readiness, b.ready) {
-            (None, _) => Since::Within(*from),
-            (Some(probe), Some(ready)) => Since::Within(probes::passes(probe, ready, *from)),
+            (None, _) => Since::Within(*started),
+            (Some(probe), Some(ready)) => Since::Within(probes::passes(probe, ready, from)),
             (Some(_), None) => {
                 Since::Never(format!("the readinessProbe of {} never passes", c.name))
             }
         };
         if let Some(probe) = &c.liveness {
-            // A hook that still runs does not hold it back.
+            // It waits for a startup probe, and for no time of its own.
             let from =
-                if c.startup.is_none() { Span { min: Duration::ZERO, ..*from } } else { *from };
+                if c.startup.is_none() { Span { min: Duration::ZERO, ..from } } else { from };
             let after = probes::kill_window(probe, from);
             // What has passed a startupProbe answers.
             let chance = match &c.startup {
