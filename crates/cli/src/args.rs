@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Wait(WaitArgs),
     Render(RenderArgs),
     Install(InstallArgs),
+    Manager(ManagerArgs),
 }
 
 /// Draw what `run --timeline FILE.json` has written, or compare two runs lane by lane
@@ -69,6 +70,8 @@ pub(crate) enum DrawAs {
 ///   file:PATH            anything at this path
 ///   dns:NAME             a name that has an address
 ///   interface:NAME       a network interface that is up and has an address
+///
+/// With --health instead of a TARGET it is the exec probe of a container that runs the manager.
 #[derive(Args, Debug)]
 #[command(
     verbatim_doc_comment,
@@ -77,8 +80,25 @@ pub(crate) enum DrawAs {
 )]
 pub(crate) struct WaitArgs {
     /// What to wait for; several are waited for at the same time
-    #[arg(required = true, value_name = "TARGET")]
+    #[arg(required_unless_present = "health", value_name = "TARGET")]
     pub(crate) targets: Vec<Target>,
+
+    /// Ask now whether the manager of this container is ready, or with --health=healthz alive, on the
+    /// port that it really has
+    #[arg(
+        long,
+        value_enum,
+        value_name = "ENDPOINT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "readyz",
+        conflicts_with_all = ["targets", "once", "status", "command"]
+    )]
+    pub(crate) health: Option<HealthEndpoint>,
+
+    /// Where the manager has written its ports [default: STATUS_FILE, or /run/holdfast/status.json]
+    #[arg(long, value_name = "FILE", requires = "health")]
+    pub(crate) status_file: Option<PathBuf>,
 
     /// Give up after this time [default: 60s; with --once 1s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -99,6 +119,33 @@ pub(crate) struct WaitArgs {
     /// Becomes this command (exec) when all are there
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HealthEndpoint {
+    /// Whether it serves
+    Readyz,
+    /// Whether it is alive
+    Healthz,
+}
+
+/// The operator: an API proxy that starts when WireGuard is up, in one replica or many
+///
+/// Takes the place of the Netmaker operator's manager: same environment, flags, ports and log lines.
+/// docs/manager.md has all of them.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 it was stopped; 1 it cannot run; 2 a bad flag or variable.",
+    override_usage = "holdfast manager [--FLAG[=VALUE]]..."
+)]
+pub(crate) struct ManagerArgs {
+    /// As the operator's: --health-probe-bind-address, --metrics-bind-address, --metrics-secure,
+    /// --leader-elect, --leader-elect-lease-duration, --leader-elect-renew-deadline,
+    /// --leader-elect-retry-period, --leader-election-id, --leader-election-namespace, --kubeconfig,
+    /// --status-file, --zap-devel, --zap-encoder, --zap-log-level, --zap-stacktrace-level,
+    /// --zap-time-encoding, --enable-http2
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAG")]
+    pub(crate) flags: Vec<String>,
 }
 
 /// Write a file from a template: whole or not at all, and only if it changes

@@ -6,6 +6,7 @@
 
 mod args;
 mod explain;
+mod manager;
 mod manifests;
 mod output;
 mod render;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         args::Command::Wait(args) => wait::run(args),
         args::Command::Render(args) => render::run(args),
         args::Command::Install(args) => install(&args),
+        args::Command::Manager(args) => manager::run(&args),
     };
     let code = result.unwrap_or_else(|e| {
         output::error(format_args!("{e:#}"));

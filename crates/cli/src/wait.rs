@@ -2,14 +2,17 @@
 
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anstyle::AnsiColor;
 use holdfast_helpers::first_process::as_first_process;
 use holdfast_helpers::wait::{News, Unmet, Wish, wait};
+use holdfast_manager::config::STATUS_FILE;
+use holdfast_manager::status::ask;
 
-use crate::args::WaitArgs;
+use crate::args::{HealthEndpoint, WaitArgs};
 use crate::output::{self, say};
 
 /// Something was not there in time.
@@ -24,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_OF_A_PROBE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: WaitArgs) -> anyhow::Result<u8> {
+    if let Some(endpoint) = args.health {
+        return health(endpoint, &args);
+    }
     let usual = if args.once { PATIENCE_OF_A_PROBE } else { PATIENCE };
     let wish = Wish {
         targets: args.targets,
@@ -42,6 +48,28 @@ pub(crate) fn run(args: WaitArgs) -> anyhow::Result<u8> {
                 let target = &wish.targets[target];
                 output::error(format_args!("{target} is not there{time}: {seen}"));
             }
+            Ok(EXIT_UNMET)
+        }
+    }
+}
+
+/// Asks the manager that wrote the status; what it says goes into the event that the kubelet writes.
+fn health(endpoint: HealthEndpoint, args: &WaitArgs) -> anyhow::Result<u8> {
+    // The manager has the variable from the same container.
+    let told = std::env::var_os("STATUS_FILE").filter(|path| !path.is_empty());
+    let file = args.status_file.clone().or_else(|| told.map(PathBuf::from));
+    let file = file.unwrap_or_else(|| PathBuf::from(STATUS_FILE));
+    let endpoint = match endpoint {
+        HealthEndpoint::Readyz => "readyz",
+        HealthEndpoint::Healthz => "healthz",
+    };
+    let patience = args.timeout.unwrap_or(PATIENCE_OF_A_PROBE);
+    let asked = crate::reactor()?.block_on(as_first_process(ask(&file, endpoint, patience)));
+    match asked {
+        Err(signal) => Ok(crate::exit_of_signal(signal)),
+        Ok(Ok(())) => Ok(0),
+        Ok(Err(error)) => {
+            output::error(format_args!("{endpoint}: {error}"));
             Ok(EXIT_UNMET)
         }
     }

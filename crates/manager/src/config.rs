@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use holdfast_wireguard::retry::Retry;
 
+pub(crate) use read::random;
 pub use values::BindAddress;
 
 /// Everything the manager is told.

@@ -154,11 +154,13 @@ async fn ask(questions: &Handle, name: &str) -> Result<Interface, rtnetlink::Err
     let index = link.header.index;
     let mut messages = questions.address().get().set_link_index_filter(index).execute();
     let mut addresses = Vec::new();
-    let mut why = "it is up and has no address";
+    let mut why = NO_ADDRESS;
     while let Some(message) = messages.try_next().await? {
         match usable(&message) {
             Ok(Some(address)) => addresses.push(address),
             Ok(None) => {}
+            // That an address is being checked says more than that there is a link-local one.
+            Err(LINK_LOCAL) if why != NO_ADDRESS => {}
             Err(reason) => why = reason,
         }
     }
@@ -169,6 +171,9 @@ async fn ask(questions: &Handle, name: &str) -> Result<Interface, rtnetlink::Err
     addresses.sort_by_key(IpAddr::is_ipv6);
     Ok(Interface::Up(addresses))
 }
+
+const NO_ADDRESS: &str = "it is up and has no address";
+const LINK_LOCAL: &str = "it is up and has only a link-local address";
 
 /// The address, if programs can bind to it. A link-local address says nothing: every interface that is
 /// up gives one to itself.
@@ -190,7 +195,7 @@ fn usable(message: &AddressMessage) -> Result<Option<IpAddr>, &'static str> {
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     if link_local {
-        return Err("it is up and has only a link-local address");
+        return Err(LINK_LOCAL);
     }
     let header = message.header.flags;
     if flags.contains(AddressFlags::Dadfailed) || header.contains(AddressHeaderFlags::Dadfailed) {

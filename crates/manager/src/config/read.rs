@@ -446,7 +446,7 @@ fn host_name() -> Option<String> {
 }
 
 /// Differs from start to start. controller-runtime takes a UUID; the kernel has some ready.
-fn random() -> String {
+pub(crate) fn random() -> String {
     text_of(Path::new("/proc/sys/kernel/random/uuid")).unwrap_or_else(|| {
         // Keyed from the kernel's randomness by the standard library.
         let number = std::collections::hash_map::RandomState::new().build_hasher().finish();
