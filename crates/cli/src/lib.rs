@@ -14,6 +14,8 @@ mod run;
 mod timeline;
 mod wait;
 
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -46,9 +48,17 @@ fn install(args: &args::InstallArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// The command line. Called `manager`, as in the Netmaker operator's image, the program is that command:
+/// changing the image is enough.
+fn words(mut args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let program = args.next().unwrap_or_default();
+    let is_manager = Path::new(&program).file_name() == Some(OsStr::new("manager"));
+    std::iter::once(program).chain(is_manager.then(|| "manager".into())).chain(args).collect()
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = args::Cli::parse();
+    let cli = args::Cli::parse_from(words(std::env::args_os()));
     let result = match cli.command {
         args::Command::Run(args) => run::run(*args),
         args::Command::Explain(args) => explain::run(&args),

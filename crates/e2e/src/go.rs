@@ -62,6 +62,24 @@ pub fn coredns() -> Result<PathBuf> {
     .build()
 }
 
+/// Helm.
+///
+/// # Errors
+/// When it does not build.
+pub fn helm() -> Result<PathBuf> {
+    // What a chart is rendered for when no cluster is asked; else helm calls it 1.20.
+    let capabilities = "helm.sh/helm/v3/pkg/chartutil.k8sVersion";
+    Recipe {
+        name: "helm".into(),
+        module: sources().join("helm"),
+        modfile: None,
+        verb: &["build"],
+        package: "helm.sh/helm/v3/cmd/helm",
+        ldflags: format!("{STRIP} -X {capabilities}Major=1 -X {capabilities}Minor=35"),
+    }
+    .build()
+}
+
 /// A containerd later than Debian's, and its shim: it tells what happens (`GetContainerEvents`), which 1.6
 /// does not.
 ///

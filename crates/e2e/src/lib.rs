@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod deploy;
 pub mod go;
 pub mod image;
 #[allow(rustdoc::private_intra_doc_links, reason = "its map is for those who read its sources")]

@@ -56,6 +56,8 @@ enum Task {
     /// Bring up, look at and take down a real Kubernetes on this machine (`cargo xtask cluster help`)
     #[command(disable_help_flag = true)]
     Cluster(Rest),
+    /// Write the plain manifests of deploy/manifests anew, from the chart
+    Deploy,
     /// Write container images from local files, without a registry
     #[command(disable_help_flag = true)]
     Image(Rest),
@@ -98,6 +100,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Man(args) => generate::run(What::Man, args),
         Task::Pictures => pictures::run().and_then(|()| screens::run()),
         Task::Cluster(rest) => e2e("cluster", rest),
+        Task::Deploy => e2e("deploy", Rest { words: Vec::new() }),
         Task::Image(rest) => e2e("image", rest),
         Task::Judge(rest) => e2e("judge", rest),
         Task::Upstream(rest) => e2e("upstream", rest),

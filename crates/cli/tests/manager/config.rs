@@ -25,3 +25,16 @@ fn bad_settings_end_it_at_once() {
     assert_eq!((output.status.code(), text.contains("/no/such/file")), (Some(1), true), "{text}");
     assert!(!dir.path().join("status.json").exists());
 }
+
+/// The Netmaker operator's Deployment calls `/manager` with flags alone.
+#[test]
+fn called_manager_it_is_that_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("manager");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_holdfast"), &link).unwrap();
+    let flags = ["--leader-elect", "--health-probe-bind-address=nowhere"];
+    let output = std::process::Command::new(&link).args(flags).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = text.contains("error: --health-probe-bind-address=\"nowhere\"");
+    assert_eq!((output.status.code(), said), (Some(2), true), "{text}");
+}

@@ -124,7 +124,7 @@ pub enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Build everything that a cluster consists of, and start nothing
+    /// Build everything that a cluster consists of, and helm, and start nothing
     Build {
         /// The minor version of Kubernetes
         #[arg(long, default_value = go::MINORS[0], value_parser = clap::builder::PossibleValuesParser::new(go::MINORS))]
@@ -203,6 +203,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Build { kubernetes } => {
             go::kubernetes(&kubernetes)?;
             go::coredns()?;
+            go::helm()?;
         }
         Command::Keep { dir, unit } => unit::keep(&Layout::new(&dir)?, &unit)?,
         Command::Init { dir, unit } => unit::init(&Layout::new(&dir)?, &unit)?,

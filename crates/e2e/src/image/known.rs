@@ -20,6 +20,8 @@ pub enum Known {
     Holdfast,
     /// iperf3, with a shell beside it
     Iperf3,
+    /// What plays netclient: it joins a WireGuard network as it is told
+    Netclient,
     /// The process that holds a pod's namespaces
     Pause,
     /// wireguard-go and wg, with a shell beside them
@@ -34,6 +36,7 @@ impl Known {
             Self::Busybox => "busybox",
             Self::Holdfast => "holdfast",
             Self::Iperf3 => "iperf3",
+            Self::Netclient => "netclient",
             Self::Pause => "pause",
             Self::Wireguard => "wireguard",
         }
@@ -59,22 +62,30 @@ impl Known {
         let image = Image::new(&self.reference());
         let mut image = match self {
             Self::Busybox => busybox(image)?,
-            Self::Holdfast => image.with("holdfast", Node::File(holdfast_program()?)),
+            // `/manager` is what the Netmaker operator's image has: changing the image is enough.
+            Self::Holdfast => image
+                .with("holdfast", Node::File(holdfast_program()?))
+                .with("manager", Node::Link("holdfast".into())),
             Self::Iperf3 => program(busybox(image)?, &find("iperf3")?)?,
             Self::Pause => image.with("pause", Node::File(pause()?)),
-            Self::Wireguard => {
-                let image = program(busybox(image)?, &find("wireguard-go")?)?;
-                program(image, &find("wg")?)?
+            Self::Netclient => {
+                let path = crate::workspace().join("e2e/cluster/images/netclient.sh");
+                let script = fs::read(&path).with_context(|| path.display().to_string())?;
+                wireguard(image)?.with("bin/netclient", Node::Data(script, 0o755))
             }
+            Self::Wireguard => wireguard(image)?,
         };
         match self {
             Self::Busybox => image.cmd = vec!["sh".into()],
             Self::Holdfast | Self::Pause => image.entrypoint = vec![format!("/{}", self.name())],
-            Self::Iperf3 => image.entrypoint = vec!["iperf3".into()],
+            Self::Iperf3 | Self::Netclient => image.entrypoint = vec![self.name().into()],
             Self::Wireguard => image.cmd = vec!["sh".into()],
         }
-        if self == Self::Pause {
-            image.user = "65535:65535".into();
+        match self {
+            // Not root, and known to be: `runAsNonRoot` takes a number.
+            Self::Holdfast => image.user = "65532:65532".into(),
+            Self::Pause => image.user = "65535:65535".into(),
+            _ => {}
         }
         Ok(image)
     }
@@ -90,9 +101,14 @@ impl Known {
             Self::Holdfast => &[],
             Self::Iperf3 => IPERF3,
             Self::Pause => PAUSE,
-            Self::Wireguard => WIREGUARD,
+            Self::Netclient | Self::Wireguard => WIREGUARD,
         }
     }
+}
+
+/// wireguard-go and wg beside busybox.
+fn wireguard(image: Image) -> Result<Image> {
+    program(program(busybox(image)?, &find("wireguard-go")?)?, &find("wg")?)
 }
 
 /// Adds busybox, with a link for each of its applets.

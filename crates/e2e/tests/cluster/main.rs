@@ -8,6 +8,7 @@
 mod api;
 mod beside;
 mod candidate;
+mod deploy;
 mod election;
 mod ending;
 mod network;
