@@ -34,7 +34,7 @@ pub struct Size {
 
 impl Size {
     /// What the numbers are made with.
-    pub const FULL: Self = Self { addresses: 200, others: 100, peer: 10, kills: 300 };
+    pub const FULL: Self = Self { addresses: 200, others: 100, peer: 8, kills: 300 };
 }
 
 /// Measures the helpers. Needs root, for the namespace.

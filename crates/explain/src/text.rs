@@ -287,13 +287,19 @@ fn stopping(out: &mut String, paint: Paint, e: &Explanation, width: usize) {
 /// Breaks a text at blanks into lines of at most so many columns; a word is never broken.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let mut used = 0;
     for word in text.split(' ') {
+        let columns = words::columns(word);
         match lines.last_mut() {
-            Some(line) if words::columns(line) + 1 + words::columns(word) <= width => {
+            Some(line) if used + 1 + columns <= width => {
                 line.push(' ');
                 line.push_str(word);
+                used += 1 + columns;
             }
-            _ => lines.push(word.to_owned()),
+            _ => {
+                lines.push(word.to_owned());
+                used = columns;
+            }
         }
     }
     lines

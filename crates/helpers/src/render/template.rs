@@ -69,7 +69,7 @@ pub enum TemplateError {
         name: String,
     },
     /// What Jinja says.
-    #[error("{line}: {words}")]
+    #[error("{}{words}", if *line > 0 { format!("{line}: ") } else { " ".to_owned() })]
     Jinja {
         /// From 1; 0 if unknown.
         line: usize,
@@ -306,7 +306,7 @@ mod tests {
             ("{% include '/etc/passwd' %}".to_owned(), "unknown statement include"),
         ] {
             let error = with(&template, Syntax::Jinja).unwrap_err();
-            assert!(error.contains(words), "{error}");
+            assert!(error.contains(words) && !error.starts_with('0'), "{error}");
         }
     }
 
