@@ -2,7 +2,8 @@
 //! elsewhere when it changes. There is never one on another address than was asked for.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -29,11 +30,20 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// Waiting connections of a listener; the kernel's own bound (`net.core.somaxconn`) holds too.
 const BACKLOG: u32 = 1024;
 
-/// Keeps a server on the addresses of `found`, at this port, until `stop`; returns when all its listeners
-/// have ended. `serve` has a listener and what ends it.
+/// A server that follows addresses.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// What it is called in the log.
+    pub(crate) name: &'static str,
+    pub(crate) port: u16,
+    /// Only what comes in by this interface is for it.
+    pub(crate) device: Option<String>,
+}
+
+/// Keeps a server on the addresses of `found` until `stop`; returns when all its listeners have ended.
+/// `serve` has a listener and what ends it.
 pub(crate) async fn follow<F>(
-    server: &'static str,
-    port: u16,
+    server: Server,
     mut found: watch::Receiver<Found>,
     bound: &watch::Sender<Bound>,
     stop: CancellationToken,
@@ -41,6 +51,7 @@ pub(crate) async fn follow<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let Server { name: server, port, device } = server;
     let mut listening: BTreeMap<SocketAddr, CancellationToken> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     let mut again = AGAIN.0;
@@ -61,7 +72,7 @@ pub(crate) async fn follow<F>(
             if listening.contains_key(address) {
                 continue;
             }
-            match listen(*address) {
+            match listen(*address, device.as_deref()) {
                 Ok(listener) => {
                     let (ip, port) = (address.ip(), port.to_string());
                     info!(%ip, port, "Binding {server} to specific IP");
@@ -124,14 +135,33 @@ pub(crate) async fn follow<F>(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Listens on exactly this address.
-pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// Listens on exactly this address; of a `device`, only to what comes in by that interface, and from this
+/// machine itself. Without one the kernel takes what is sent to the address by any of them.
+pub(crate) fn listen(address: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
     let socket = match address.ip() {
         IpAddr::V4(_) => TcpSocket::new_v4()?,
         IpAddr::V6(_) => TcpSocket::new_v6()?,
     };
     // Connections of a listener that was closed a moment ago do not keep the port.
     socket.set_reuseaddr(true)?;
+    socket.bind_device(device.map(str::as_bytes))?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Listens on every address, of IPv6 and IPv4 where there are both.
+///
+/// # Errors
+/// With the address that could not be had.
+pub(crate) fn listen_everywhere(port: u16) -> Result<TcpListener, (SocketAddr, io::Error)> {
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    match listen(both, None) {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err((both, error)),
+        // No IPv6 here.
+        Err(_) => {
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            listen(address, None).map_err(|error| (address, error))
+        }
+    }
 }

@@ -101,6 +101,8 @@ pub struct Proxy {
     pub unmapped: Option<User>,
     /// `PROXY_TLS_CERT_FILE` and `PROXY_TLS_KEY_FILE`: the listener speaks TLS with these.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// `PROXY_PEERS_ONLY`: servers on the interface's addresses take only what comes in by the interface.
+    pub peers_only: bool,
     /// `PROXY_ACCEPT_HOSTS`: names that requests may ask for besides its own addresses.
     pub accept_hosts: Vec<String>,
     /// The synchronisation of users; `None` if `API_SERVER_DOMAIN` is not set.

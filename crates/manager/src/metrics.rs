@@ -5,7 +5,7 @@
 mod authorize;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use holdfast_apiproxy::Proxy;
@@ -23,7 +23,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::bind::listen;
+use crate::bind::{listen, listen_everywhere};
 use crate::config::Metrics;
 use crate::election::Elected;
 use crate::health::not_found;
@@ -63,16 +63,13 @@ pub(crate) fn start(
         }
     };
     let address = metrics.address;
-    let ips = match address.ip {
-        Some(ip) => vec![ip],
-        None => vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+    let opened = match address.ip.map(|ip| SocketAddr::new(ip, address.port)) {
+        Some(address) => listen(address, None).map_err(|error| (address, error)),
+        None => listen_everywhere(address.port),
     };
-    let mut tried = ips.into_iter().map(|ip| listen(SocketAddr::new(ip, address.port)));
-    // The second one is for machines without IPv6.
-    let first = tried.next().into_iter().chain(tried).reduce(|a, b| a.or(b));
-    let listener = first
-        .unwrap_or_else(|| Err(std::io::ErrorKind::Unsupported.into()))
-        .map_err(|error| format!("port {}: {error} (--metrics-bind-address)", address.port))?;
+    let listener = opened.map_err(|(address, error)| {
+        format!("cannot listen on {address}: {error} (--metrics-bind-address)")
+    })?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, secure = metrics.secure, "Serving metrics");
     }

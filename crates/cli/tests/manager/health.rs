@@ -115,6 +115,7 @@ fn the_exec_probe_asks_the_manager_that_wrote_the_status() {
     let manager = Manager::with_proxy(&["WIREGUARD_RETRY_BASE_DELAY_SECONDS=30"]);
     let file = manager.status_file();
     until("the status", || file.exists());
+    manager.says("Waiting before retry");
     let (code, said) = probe(&["--health"], &file);
     assert_eq!(code, 1);
     assert!(

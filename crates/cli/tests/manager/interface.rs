@@ -1,10 +1,12 @@
 //! The interface late, never, flapping, with another address, with IPv6; and nothing anywhere else.
 
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::process::{Manager, get};
-use super::{SOON, ip, netmaker, own_network, until};
+use super::{HOLDFAST, SOON, ip, netmaker, own_network, until};
 
 /// A wait so long that only an event can end it in a test's time.
 const LONG_WAIT: &str = "WIREGUARD_RETRY_BASE_DELAY_SECONDS=30";
@@ -19,7 +21,7 @@ fn open(address: SocketAddr) -> bool {
 
 /// What listens in this network: address and port, from the kernel's own list.
 fn listeners() -> Vec<String> {
-    let output = std::process::Command::new("ss").args(["-Hltn"]).output().unwrap();
+    let output = Command::new("ss").args(["-Hltn"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let mut found: Vec<String> =
         text.lines().filter_map(|line| Some(line.split_whitespace().nth(3)?.to_owned())).collect();
@@ -224,4 +226,77 @@ fn a_port_that_is_taken() {
     manager.says("Cannot listen");
     drop(taken);
     manager.ready(true);
+}
+
+/// A machine takes what is sent to its addresses by any interface; whoever wants peers only says so.
+#[test]
+fn only_what_comes_in_by_the_interface() {
+    if !own_network("PROXY_PEERS_ONLY") {
+        return;
+    }
+    netmaker();
+    ip("addr add 10.90.0.1/24 dev netmaker");
+    // A peer, with the interface's other end; and a neighbour on another network, with a route to us.
+    let [peer, neighbour] = [Elsewhere::new(), Elsewhere::new()];
+    ip(&format!("link set other netns {}", peer.pid()));
+    peer.ip("addr add 10.90.0.2/24 dev other");
+    peer.ip("link set other up");
+    ip("link add lan type veth peer name far");
+    ip(&format!("link set far netns {}", neighbour.pid()));
+    ip("addr add 192.0.2.1/24 dev lan");
+    ip("link set lan up");
+    neighbour.ip("addr add 192.0.2.2/24 dev far");
+    neighbour.ip("link set far up");
+    neighbour.ip("route add 10.90.0.0/24 via 192.0.2.1");
+    let both = |elsewhere: &Elsewhere| ["8085", "8086"].map(|port| elsewhere.reaches(port));
+    let manager = Manager::with_proxy(&[]);
+    manager.ready(true);
+    assert_eq!((both(&peer), both(&neighbour)), ([true; 2], [true; 2]));
+    drop(manager);
+    let manager = Manager::with_proxy(&["PROXY_PEERS_ONLY=true"]);
+    manager.ready(true);
+    assert_eq!((both(&peer), both(&neighbour)), ([true; 2], [false; 2]));
+    // To the kernel, what a machine sends to itself comes in by the interface that has the address.
+    assert!(open(at("10.90.0.1", 8085)));
+}
+
+/// A network of somebody else, for as long as this lives.
+struct Elsewhere(std::process::Child);
+
+impl Elsewhere {
+    fn new() -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "echo there; exec cat"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut there = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut there).unwrap();
+        Self(child)
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn inside(&self, words: &[&str]) -> bool {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.pid().to_string(), "-n"]).args(words);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    }
+
+    fn ip(&self, args: &str) {
+        let words: Vec<&str> = std::iter::once("ip").chain(args.split(' ')).collect();
+        assert!(self.inside(&words), "{args}");
+    }
+
+    fn reaches(&self, port: &str) -> bool {
+        let target = format!("tcp://10.90.0.1:{port}");
+        self.inside(&[HOLDFAST, "wait", "--once", "--timeout", "2s", &target])
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

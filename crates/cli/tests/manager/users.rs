@@ -154,7 +154,7 @@ fn mappings_expire() {
     if !own_network("users that expire") {
         return;
     }
-    let world = World::new(mappings(JANE), &["API_SYNC_MAX_AGE=3"]);
+    let world = World::new(mappings(JANE), &["API_SYNC_MAX_AGE=5"]);
     world.becomes("jane");
     world.says(answer(503, ""));
     world.manager.says("Cannot synchronise user mappings");

@@ -293,6 +293,7 @@ impl Reader<'_> {
         let proxy = place("PROXY_BIND_IP", "PROXY_PORT", BASES[1])?;
         let api = place("API_BIND_IP", "API_PORT", BASES[2])?;
         let skip = self.parsed("PROXY_SKIP_TLS_VERIFY", boolean)?;
+        let peers_only = self.parsed("PROXY_PEERS_ONLY", boolean)?.unwrap_or(false);
         let users = self.users(mode)?;
         let named = self.var("PROXY_IMPERSONATE_USER").map(str::to_owned);
         let groups = list(self.var("PROXY_IMPERSONATE_GROUPS"));
@@ -321,6 +322,12 @@ impl Reader<'_> {
                 "PROXY_PORT and API_PORT are both {}: they listen on the same address",
                 proxy.port.base()
             )));
+        }
+        if peers_only && proxy.ip.is_some() && api.ip.is_some() {
+            self.warn(
+                "PROXY_PEERS_ONLY means nothing with PROXY_BIND_IP and API_BIND_IP: these addresses may be \
+                 of any interface",
+            );
         }
         if skip == Some(true) {
             self.warn(
@@ -356,7 +363,7 @@ impl Reader<'_> {
             vec!["system:authenticated".to_owned(), "wireguard-peers".to_owned()]
         });
         let unmapped = unmapped.map(|name| User { name, groups });
-        Ok(Some(Proxy { mode, proxy, api, unmapped, tls, accept_hosts, users }))
+        Ok(Some(Proxy { mode, proxy, api, unmapped, tls, peers_only, accept_hosts, users }))
     }
 
     fn users(&mut self, mode: Option<Mode>) -> Result<Option<Users>, ConfigError> {

@@ -169,6 +169,15 @@ fn contradictions_are_warned_about() {
             "PROXY_BIND_IP=0.0.0.0 listens on every address",
         ),
         (&["PROXY_MODE=auth", "API_BIND_IP=::"], "API_BIND_IP=:: listens on every address"),
+        (
+            &[
+                "PROXY_MODE=auth",
+                "PROXY_PEERS_ONLY=1",
+                "PROXY_BIND_IP=10.0.0.1",
+                "API_BIND_IP=10.0.0.1",
+            ],
+            "PROXY_PEERS_ONLY means nothing",
+        ),
         (&["PROXY_MODE=noauth", "PROXY_IMPERSONATE_USER=jane"], "keep their own credentials"),
         (&["PROXY_MODE=noauth"], "everybody is anonymous"),
         (&["API_TOKEN=t"], "API_SERVER_DOMAIN is not set"),

@@ -1,6 +1,6 @@
 //! The server of `/healthz` and `/readyz`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderValue, Request, Response};
@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use super::{Chosen, Config, Health, RunError, Tasks};
-use crate::bind::listen;
+use crate::bind::{listen, listen_everywhere};
 use crate::health::{Check, Endpoint, not_found};
 use crate::serve::{Answer, Body, serve};
 use crate::status::INSTANCE;
@@ -57,21 +57,11 @@ pub(super) async fn start(
     Ok(Some(SocketAddr::new(ip, bound.port())))
 }
 
-/// Kubelets ask by IPv4 or IPv6: on every address both are meant, where there are both.
+/// Kubelets ask by IPv4 or IPv6: on every address both are meant.
 fn open(health: Health, port: u16) -> Result<TcpListener, RunError> {
-    let error = |address, error| RunError::Health { address, error };
-    if let Some(ip) = health.ip {
-        let address = SocketAddr::new(ip, port);
-        return listen(address).map_err(|e| error(address, e));
-    }
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match listen(both) {
-        Ok(listener) => Ok(listener),
-        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Err(error(both, e)),
-        // No IPv6 here.
-        Err(_) => {
-            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            listen(address).map_err(|e| error(address, e))
-        }
-    }
+    let opened = match health.ip.map(|ip| SocketAddr::new(ip, port)) {
+        Some(address) => listen(address, None).map_err(|error| (address, error)),
+        None => listen_everywhere(port),
+    };
+    opened.map_err(|(address, error)| RunError::Health { address, error })
 }

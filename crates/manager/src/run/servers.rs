@@ -42,6 +42,7 @@ struct Place {
     name: &'static str,
     port: u16,
     given: Option<IpAddr>,
+    device: Option<String>,
     bound: watch::Sender<Bound>,
 }
 
@@ -66,6 +67,10 @@ impl Servers {
             name,
             port: port.unwrap_or(wish.port.base()),
             given: wish.ip,
+            device: settings
+                .peers_only
+                .then(|| config.interface.clone())
+                .filter(|_| wish.ip.is_none()),
             bound: watch::Sender::new(Bound::Not(NOT_LOOKED.to_owned())),
         };
         let users = settings.users.clone().filter(|_| settings.mode == Mode::Auth);
@@ -174,10 +179,11 @@ impl Servers {
             Some(ip) => watch::channel(Found::Addresses(vec![ip])).1,
             None => self.found.subscribe(),
         };
-        let (name, port, bound) = (place.name, place.port, place.bound.clone());
+        let (name, port, device) = (place.name, place.port, place.device.clone());
+        let (server, bound) = (bind::Server { name, port, device }, place.bound.clone());
         let stop = stop.clone();
         self.tracker.spawn(async move {
-            bind::follow(name, port, found, &bound, stop, serve).await;
+            bind::follow(server, found, &bound, stop, serve).await;
         });
     }
 
