@@ -134,7 +134,7 @@ pub struct Timeouts {
     /// How long the answer to a refused upgrade may take, before both connections are closed
     /// (apimachinery: `UpgradeAwareHandler`).
     pub refused_upgrade: Duration,
-    /// TCP keepalive and `TCP_USER_TIMEOUT` on both sides: after how long a silent dead peer is found out.
+    /// TCP keepalive on both sides: after how long of silence a dead peer is found out.
     pub keepalive: Duration,
 }
 
@@ -149,7 +149,7 @@ impl Default for Timeouts {
             expect_continue: Duration::from_secs(1),
             upstream_idle: Duration::from_secs(60),
             refused_upgrade: Duration::from_secs(10),
-            keepalive: Duration::from_secs(30),
+            keepalive: Duration::from_secs(120),
         }
     }
 }

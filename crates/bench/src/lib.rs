@@ -8,13 +8,15 @@
 //! | `helpers` | `wait` and `render` beside what people use for it: how soon, and what a kill leaves |
 //! | `peer` | the same pods under `podman kube play`, in the same run, and what it does differently |
 //! | `kubelet` | pods of a real kubelet and of `run --runtime cri` on the same containerd, in the same run |
+//! | `apiproxy` | the API proxy beside `kubectl proxy` and nginx, before the same fast API server |
 //! | `smoke` | `engine` and `run` in small, without judging times: for `cargo test` |
-//! | `all` | everything but `kubelet`, as one Markdown document |
+//! | `all` | everything but `kubelet` and `apiproxy`, as one Markdown document |
 //!
 //! What is compared is measured in turns within one run, so that a busy machine slows both sides.
 
 #![forbid(unsafe_code)]
 
+pub mod apiproxy;
 pub mod engine;
 pub mod explain;
 pub mod helpers;

@@ -2,13 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use holdfast_bench::run::{Holdfast, Size};
-use holdfast_bench::{engine, explain, helpers, kubelet, machine, peer, run};
+use holdfast_bench::{apiproxy, engine, explain, helpers, kubelet, machine, peer, run};
 
 /// Measures holdfast, and prints Markdown
 #[derive(Debug, Parser)]
@@ -24,7 +25,7 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum Command {
     /// The engine in virtual time
     Engine,
@@ -39,6 +40,11 @@ enum Command {
     /// A real kubelet and `holdfast run --runtime cri` on the same containerd; needs root, Go and
     /// holdfast-e2e beside this program, and brings up a cluster
     Kubelet,
+    /// The API proxy beside kubectl proxy and nginx; needs wrk
+    Apiproxy,
+    /// A process of `apiproxy`
+    #[command(hide = true)]
+    ApiproxyInside { role: apiproxy::Role, directory: PathBuf, upstream: Option<SocketAddr> },
     /// The engine and `run` in small, to see that the bench works
     Smoke,
     /// Everything but the kubelet
@@ -47,6 +53,9 @@ enum Command {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if let Command::ApiproxyInside { role, directory, upstream } = cli.command {
+        return apiproxy::run(role, &directory, upstream);
+    }
     let is = |commands: &[Command]| commands.contains(&cli.command);
     if is(&[Command::Helpers]) && helpers::inside(&Holdfast::find(cli.holdfast.clone())?)? {
         return Ok(());
@@ -58,6 +67,11 @@ fn main() -> Result<()> {
         print!("{}", engine::report(rounds, Duration::from_millis(round), largest));
     }
     if is(&[Command::Engine]) {
+        return Ok(());
+    }
+    if is(&[Command::Apiproxy]) {
+        wait(cli.quiet);
+        print!("{}", apiproxy::report(apiproxy::Size::FULL)?);
         return Ok(());
     }
     let holdfast = Holdfast::find(cli.holdfast)?;

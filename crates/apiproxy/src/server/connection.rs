@@ -88,7 +88,11 @@ async fn connection(
         return http1(shared, peer, Link::plain(stream)).await;
     };
     let accept = TlsAcceptor::from(tls.config).accept(stream);
-    match tokio::time::timeout(shared.timeouts.client_handshake, accept).await {
+    let accept = tokio::time::timeout(shared.timeouts.client_handshake, accept);
+    let Some(accepted) = shared.drain.run_until_cancelled(accept).await else {
+        return;
+    };
+    match accepted {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             http2(shared, peer, Link::tls(stream)).await;
         }
@@ -141,8 +145,8 @@ async fn http2(shared: Arc<Shared>, peer: Arc<Membership>, link: Link) {
         .max_header_list_size(u32::try_from(shared.limits.header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(4 * STREAM_WINDOW)
-        .keep_alive_interval(shared.timeouts.keepalive)
-        .keep_alive_timeout(shared.timeouts.keepalive);
+        .keep_alive_interval(shared.timeouts.keepalive / 2)
+        .keep_alive_timeout(shared.timeouts.keepalive / 2);
     let address = peer.address;
     let service = {
         let shared = Arc::clone(&shared);

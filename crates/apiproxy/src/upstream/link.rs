@@ -143,13 +143,20 @@ impl Link {
     }
 }
 
-/// Makes a socket send at once, and find out within about `keepalive` that the other side is gone: by
-/// probes while nothing is to be sent, by `TCP_USER_TIMEOUT` while something is.
+/// Makes a socket send at once, and find out after about `keepalive` of silence that the other side is gone.
+///
+/// No `TCP_USER_TIMEOUT`: it also ends connections whose other side is there but does not read for a while,
+/// as `kubectl logs -f | less` does.
 pub(crate) fn tune(stream: &TcpStream, keepalive: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let third = (keepalive / 3).max(Duration::from_secs(1));
-    let probes = TcpKeepalive::new().with_time(third).with_interval(third).with_retries(2);
-    socket.set_tcp_keepalive(&probes)?;
-    socket.set_tcp_user_timeout(Some(keepalive))
+    let seconds = u32::try_from(keepalive.as_secs()).unwrap_or(u32::MAX);
+    let interval = Duration::from_secs(PROBE.into());
+    let probes = TcpKeepalive::new()
+        .with_time(interval)
+        .with_interval(interval)
+        .with_retries((seconds / PROBE).clamp(2, 100) - 1);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
+
+/// Seconds between probes, as Go's: NAT on the way forgets silent connections.
+const PROBE: u32 = 15;
