@@ -56,12 +56,14 @@ impl Setup {
         let directory = tempfile::tempdir()?;
         let ca_key = rcgen::KeyPair::generate()?;
         let mut ca = rcgen::CertificateParams::new(Vec::new())?;
+        // OpenSSL, unlike rustls, takes a certificate whose subject is its issuer's for a self-signed one.
+        ca.distinguished_name.push(rcgen::DnType::CommonName, "bench CA");
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let write = |name: &str, text: String| std::fs::write(directory.path().join(name), text);
         write("ca.crt", ca.self_signed(&ca_key)?.pem())?;
         let issuer = rcgen::Issuer::new(ca, ca_key);
         let key = rcgen::KeyPair::generate()?;
-        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned(), "api".to_owned()])?;
         write("tls.crt", params.signed_by(&key, &issuer)?.pem())?;
         write("tls.key", key.serialize_pem())?;
         write("token", "a-token-of-a-service-account".to_owned())?;
@@ -94,7 +96,8 @@ impl Setup {
         std::fs::write(&config, text)?;
         let mut command = Command::new(kubectl);
         command.arg("proxy").arg("--port=0").arg("--kubeconfig").arg(config);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn()?;
         let line = first_line(&mut child)?;
         let address = line.split_whitespace().last().unwrap_or_default();
         let address = address.parse().with_context(|| format!("no address: {line:?}"))?;
@@ -119,7 +122,7 @@ impl Setup {
              proxy_set_header Connection \"\"; proxy_set_header Authorization \"Bearer a-token-of-a-service-account\";\n\
              proxy_set_header Impersonate-User wireguard-peer; proxy_set_header Impersonate-Group wireguard-peers;\n\
              proxy_set_header X-Forwarded-For $remote_addr;\n\
-             proxy_ssl_verify on; proxy_ssl_trusted_certificate {path}/ca.crt; proxy_ssl_name 127.0.0.1; proxy_ssl_protocols TLSv1.3;\n\
+             proxy_ssl_verify on; proxy_ssl_trusted_certificate {path}/ca.crt; proxy_ssl_name api; proxy_ssl_protocols TLSv1.3;\n\
              }} }} }}\n"
         );
         let file = self.directory.path().join("nginx.conf");
