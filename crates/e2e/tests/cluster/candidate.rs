@@ -103,16 +103,20 @@ pub fn reigns(all: &[Candidate]) -> Vec<usize> {
 pub struct Place {
     pub client: Client,
     cluster: Cluster,
-    namespace: String,
+    pub namespace: String,
     program: PathBuf,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 impl Place {
     pub async fn new(name: &str) -> Self {
         // First, as it may take long, and a connection that nobody tends for long is closed.
-        let program =
-            built("examples/candidate", &["-p", "holdfast-manager", "--example", "candidate"]);
+        let package = ["-p", "holdfast-manager", "--example", "candidate"];
+        Self::of(name, built("examples/candidate", &package)).await
+    }
+
+    /// With processes of this program.
+    pub async fn of(name: &str, program: PathBuf) -> Self {
         let cluster = shared().await;
         let client = cluster.client().unwrap();
         let namespace = namespace(&client, name).await;
@@ -131,10 +135,15 @@ impl Place {
 
     /// What the documentation says that a replica needs.
     pub async fn usual_rights(&self, account: &str) {
+        self.rights_on("lock", account).await;
+    }
+
+    /// The same, for a Lease of this name.
+    pub async fn rights_on(&self, lease: &str, account: &str) {
         let rules = json!([
             { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] },
             { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
-              "resourceNames": ["lock"], "verbs": ["get", "update", "watch"] },
+              "resourceNames": [lease], "verbs": ["get", "update", "watch"] },
             { "apiGroups": [""], "resources": ["events"], "verbs": ["create"] },
         ]);
         self.rights(account, &rules).await;

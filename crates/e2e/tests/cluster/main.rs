@@ -15,4 +15,5 @@ mod network;
 mod node_labels;
 mod place;
 mod relay;
+mod replicas;
 mod units;
