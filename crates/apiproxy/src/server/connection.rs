@@ -85,7 +85,8 @@ async fn connection(
     }
     let peer = Arc::new(peer);
     let Some(tls) = tls else {
-        return http1(shared, peer, Link::plain(stream)).await;
+        let link = Link::plain(stream).lingering(Arc::clone(&peer.answered_early));
+        return http1(shared, peer, link).await;
     };
     let accept = TlsAcceptor::from(tls.config).accept(stream);
     let accept = tokio::time::timeout(shared.timeouts.client_handshake, accept);
@@ -96,7 +97,10 @@ async fn connection(
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             http2(shared, peer, Link::tls(stream)).await;
         }
-        Ok(Ok(stream)) => http1(shared, peer, Link::tls(stream)).await,
+        Ok(Ok(stream)) => {
+            let link = Link::tls(stream).lingering(Arc::clone(&peer.answered_early));
+            http1(shared, peer, link).await;
+        }
         Ok(Err(error)) => {
             add(&shared.counters.handshake_errors, 1);
             tracing::debug!(%error, peer = %peer.address, "TLS handshake failed");

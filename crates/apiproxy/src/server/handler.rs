@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use http::header::{CONNECTION, EXPECT, UPGRADE};
@@ -30,6 +31,7 @@ pub(crate) async fn handle(
     let too_many = ticket.is_none();
     let mut record = Record::new(&shared, &peer, ticket, request.method(), request.uri());
     let version = request.version();
+    let has_body = !request.body().is_end_stream();
     let answer = if too_many {
         Err(Refusal::too_many_requests(format!(
             "peer {} has {} requests under way, which is as many as it may",
@@ -38,6 +40,10 @@ pub(crate) async fn handle(
     } else {
         send(&shared, &peer, request, &mut record).await
     };
+    let body_is_in = record.upload.as_ref().map_or(!has_body, |upload| upload.done.is_cancelled());
+    if !body_is_in {
+        peer.answered_early.store(true, Ordering::Relaxed);
+    }
     let mut response = match answer {
         Ok(Answered::Response(response)) => answered(&shared, record, response),
         Ok(Answered::RefusedUpgrade(response)) => {

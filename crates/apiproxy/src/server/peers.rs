@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,8 @@ pub(crate) struct Membership {
     pub(crate) end: CancellationToken,
     /// Whether the peer has no more connections than it may.
     pub(crate) within_limit: bool,
+    /// Whether a request on this connection was answered before all of its body had come.
+    pub(crate) answered_early: Arc<AtomicBool>,
 }
 
 /// A request of a peer; dropped with it.
@@ -62,7 +64,9 @@ impl Peers {
         let before = peer.connections.fetch_add(1, Ordering::Relaxed);
         let end = peer.end().clone();
         drop(live);
-        Membership { peers: Arc::clone(self), peer, address, end, within_limit: before < limit }
+        let within_limit = before < limit;
+        let answered_early = Arc::default();
+        Membership { peers: Arc::clone(self), peer, address, end, within_limit, answered_early }
     }
 
     /// Ends the sessions of all peers that are `someone_else` now; says how many connections they had.

@@ -27,7 +27,7 @@ pub(crate) async fn run(
         let client = client.await.ok()?;
         // The connection is one of ours, so that it is a `Link`.
         let parts = client.downcast::<TokioIo<Link>>().ok()?;
-        let mut client = parts.io.into_inner();
+        let mut client = parts.io.into_inner().without_linger();
         client.unread(parts.read_buf);
         record.tunnel();
         let copied =

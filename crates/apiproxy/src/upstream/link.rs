@@ -3,8 +3,8 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +37,18 @@ pub(crate) struct Link {
     /// What was read of it already, and is to be read first.
     first: Bytes,
     flow: Arc<Flow>,
+    linger: Option<Linger>,
+}
+
+/// How a client's connection is closed while the client may still be sending. Closed at once, what it sends
+/// would be answered with a reset, which can take an answer away that it has not read yet (nginx:
+/// `lingering_close`; Go: `rstAvoidanceDelay`).
+#[derive(Debug)]
+struct Linger {
+    /// Whether the client has been answered before the end of its request.
+    answered_early: Arc<AtomicBool>,
+    /// Since the end was sent.
+    until: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -47,11 +59,24 @@ enum Io {
 
 impl Link {
     pub(crate) fn plain(stream: TcpStream) -> Self {
-        Self { io: Io::Plain(stream), first: Bytes::new(), flow: Arc::default() }
+        Self { io: Io::Plain(stream), first: Bytes::new(), flow: Arc::default(), linger: None }
     }
 
     pub(crate) fn tls(stream: impl Into<TlsStream<TcpStream>>) -> Self {
-        Self { io: Io::Tls(Box::new(stream.into())), first: Bytes::new(), flow: Arc::default() }
+        let io = Io::Tls(Box::new(stream.into()));
+        Self { io, first: Bytes::new(), flow: Arc::default(), linger: None }
+    }
+
+    /// A client's, which is not closed before the client has read an answer that came early.
+    pub(crate) fn lingering(mut self, answered_early: Arc<AtomicBool>) -> Self {
+        self.linger = Some(Linger { answered_early, until: None });
+        self
+    }
+
+    /// A tunnel's: its ends are ends of one direction.
+    pub(crate) fn without_linger(mut self) -> Self {
+        self.linger = None;
+        self
     }
 
     pub(crate) fn flow(&self) -> Arc<Flow> {
@@ -126,14 +151,41 @@ impl AsyncWrite for Link {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        let ended = self.linger.as_ref().is_some_and(|linger| linger.until.is_some());
+        if !ended {
+            ready!(match &mut self.io {
+                Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+                Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            })?;
         }
+        self.poll_linger(cx).map(Ok)
     }
 }
 
 impl Link {
+    /// Throws away what still comes, until the client has ended too, or for as long as it gets.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(linger) = &mut self.linger else { return Poll::Ready(()) };
+        if !linger.answered_early.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        let until = linger.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let mut bytes = [0; 8 << 10];
+        loop {
+            if until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut buf = ReadBuf::new(&mut bytes);
+            let read = match &mut self.io {
+                Io::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+                Io::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            };
+            if ready!(read).is_err() || buf.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
     fn count(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(written)) = result {
             let written = written as u64;
@@ -160,3 +212,6 @@ pub(crate) fn tune(stream: &TcpStream, keepalive: Duration) -> io::Result<()> {
 
 /// Seconds between probes, as Go's: NAT on the way forgets silent connections.
 const PROBE: u32 = 15;
+
+/// As nginx' `lingering_timeout` by default.
+const LINGER: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
 use crate::support::*;
@@ -167,6 +168,40 @@ async fn a_body_of_50_mb_streams_both_ways() {
         let counted = world.proxy.counters().snapshot();
         assert_eq!(counted.received_bytes, SIZE as u64);
         assert_eq!(counted.sent_bytes, SIZE as u64);
+    }
+}
+
+/// The API server refuses what is too large before it has read it, and closes. Who is still sending then must
+/// be able to read why.
+#[tokio::test]
+async fn an_answer_that_comes_early_is_not_lost() {
+    const SIZE: usize = 50_000_000;
+    const ANSWER: &str =
+        "HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlong";
+    let api = Api::start(None, |_, mut pipe, _| async move {
+        pipe.head().await.unwrap();
+        pipe.exactly(100_000).await;
+        pipe.write(ANSWER).await;
+        // As Go's server: it does not read on, and does not close at once.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    })
+    .await;
+    for tls in [false, true] {
+        let world = world(config(api.address, false), tls).await;
+        for _ in 0..5 {
+            let (mut reader, mut writer) = tokio::io::split(world.connect().await.stream);
+            let head =
+                format!("POST / HTTP/1.1\r\nHost: 10.0.0.1\r\nContent-Length: {SIZE}\r\n\r\n");
+            writer.write_all(head.as_bytes()).await.unwrap();
+            // All of it is sent before anything is read, as a simple client does.
+            let chunk = vec![b'x'; 64 << 10];
+            for _ in 0..SIZE / chunk.len() {
+                soon("sending", writer.write_all(&chunk)).await.unwrap();
+            }
+            let mut answer = vec![0; 30];
+            soon("the answer", reader.read_exact(&mut answer)).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&answer), ANSWER[..30]);
+        }
     }
 }
 
