@@ -246,7 +246,8 @@ mount -t devtmpfs -o mode=755 dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
-mount -t tmpfs -o mode=1777 tmp /tmp
+# The repository may be there.
+[ -n "$(ls -A /tmp)" ] && chmod 1777 /tmp || mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tmpfs -o mode=755 run /run
 mount -t cgroup2 -o nosuid,nodev,noexec cgroup /sys/fs/cgroup
 ln -s /proc/self/fd /dev/fd

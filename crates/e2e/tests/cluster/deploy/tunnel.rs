@@ -135,7 +135,10 @@ async fn kubectl_works_through_the_tunnel() {
         assert_eq!(say("k exec target -- echo hello"), "hello\n");
         assert_eq!(say("echo through | k exec -i target -- cat"), "through\n");
         assert_eq!(say("k exec target -- sh -c 'exit 3' 2>/dev/null || echo $?"), "3\n");
-        assert!(say("k attach target 2>/dev/null | head -n 3").contains("tick"));
+        // It does not notice that nobody reads any more.
+        let attach =
+            format!("timeout 5 /kube kubectl --server {server} --namespace {namespace} attach");
+        assert!(say(&format!("{attach} target 2>/dev/null | head -n 3")).contains("tick"));
         let copied = say(&format!(
             "head -c {size} /dev/urandom >/big; k cp /big target:/big; \
              k cp target:/big /back >/dev/null; cmp /big /back && echo same"
