@@ -114,48 +114,46 @@ async fn kubectl_works_through_the_tunnel() {
     let manager = release.pod(&release.pods()[0]);
     peer(&release, &manager).await;
     let server = format!("http://{}:8085", tunnel_address(&manager));
-    let kubectl = format!(
-        "k() {{ timeout 60 /kube kubectl --server {server} --namespace {namespace} \"$@\"; }};"
-    );
+    // No function: what is started in the background is then kubectl itself, and can be ended.
+    let kubectl =
+        format!("k='timeout 60 /kube kubectl --server {server} --namespace {namespace}';");
     let say = |script: &str| in_peer(&release, &format!("{kubectl} {script}"));
 
-    assert!(say("k get pods").contains("target"));
-    assert!(say("k auth whoami").contains("wireguard-peer"));
+    assert!(say("$k get pods").contains("target"));
+    assert!(say("$k auth whoami").contains("wireguard-peer"));
     // What it may not, it is told by the API server, in words that kubectl understands.
-    let denied = say("k get nodes 2>&1 || true");
+    let denied = say("$k get nodes 2>&1 || true");
     assert!(denied.contains("User \"wireguard-peer\" cannot list resource \"nodes\""), "{denied}");
-    assert!(say("k logs target").contains("begun"));
-    assert!(say("k logs -f target | head -n 20").lines().count() == 20);
+    assert!(say("$k logs target").contains("begun"));
+    assert!(say("$k logs -f target | head -n 20").lines().count() == 20);
     for (transport, size) in [("true", 50_000_000), ("false", 5_000_000)] {
         let set = format!(
             "export KUBECTL_REMOTE_COMMAND_WEBSOCKETS={transport} \
              KUBECTL_PORT_FORWARD_WEBSOCKETS={transport};"
         );
         let say = |script: &str| say(&format!("{set} {script}"));
-        assert_eq!(say("k exec target -- echo hello"), "hello\n");
-        assert_eq!(say("echo through | k exec -i target -- cat"), "through\n");
-        assert_eq!(say("k exec target -- sh -c 'exit 3' 2>/dev/null || echo $?"), "3\n");
+        assert_eq!(say("$k exec target -- echo hello"), "hello\n");
+        assert_eq!(say("echo through | $k exec -i target -- cat"), "through\n");
+        assert_eq!(say("$k exec target -- sh -c 'exit 3' 2>/dev/null || echo $?"), "3\n");
         // It does not notice that nobody reads any more.
-        let attach =
-            format!("timeout 5 /kube kubectl --server {server} --namespace {namespace} attach");
-        assert!(say(&format!("{attach} target 2>/dev/null | head -n 3")).contains("tick"));
+        assert!(say("timeout 5 $k attach target 2>/dev/null | head -n 3").contains("tick"));
         let copied = say(&format!(
-            "head -c {size} /dev/urandom >/big; k cp /big target:/big; \
-             k cp target:/big /back >/dev/null; cmp /big /back && echo same"
+            "head -c {size} /dev/urandom >/big; $k cp /big target:/big; \
+             $k cp target:/big /back >/dev/null; cmp /big /back && echo same"
         ));
         assert!(copied.ends_with("same\n"), "{copied}");
-        let page = say("k port-forward pod/target 8000:80 >/dev/null & \
+        let page = say("$k port-forward pod/target 8000:80 >/dev/null & \
                         for i in 1 2 3 4 5 6 7 8 9; do wget -qO- http://127.0.0.1:8000/ && break; sleep 0.3; done; \
                         kill $! || true");
         assert_eq!(page, "page\n");
     }
     let applied = say(
         "printf 'apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: made}\\ndata: {a: b}\\n' \
-                       | k apply -f -; k get configmap made -o jsonpath={.data.a}",
+                       | $k apply -f -; $k get configmap made -o jsonpath={.data.a}",
     );
     assert!(applied.ends_with("created\nb"), "{applied}");
     let watched = say(
-        "k get configmap made -w -o name >/seen & sleep 1; k label configmap made x=y >/dev/null; \
+        "$k get configmap made -w -o name >/seen & sleep 1; $k label configmap made x=y >/dev/null; \
                        for i in 1 2 3 4 5 6 7 8 9; do [ $(wc -l </seen) -ge 2 ] && break; sleep 0.3; done; \
                        kill $! || true; cat /seen",
     );
@@ -163,7 +161,7 @@ async fn kubectl_works_through_the_tunnel() {
     // Larger than the API server takes: it says so, through the proxy.
     let large = say(&format!(
         "head -c 50000000 /dev/zero | tr '\\0' 'x' >/data; \
-         k create --raw /api/v1/namespaces/{namespace}/configmaps -f /data 2>&1 || true"
+         $k create --raw /api/v1/namespaces/{namespace}/configmaps -f /data 2>&1 || true"
     ));
     assert!(large.contains("too large") || large.contains("limit is"), "{large}");
 }
