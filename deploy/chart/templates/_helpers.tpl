@@ -73,6 +73,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and $v.api.serverDomain (not $v.api.tokenSecret.name) }}
 {{- fail "api.serverDomain needs api.tokenSecret.name: a Secret with the API token of the Netmaker server" }}
 {{- end }}
+{{- $impersonate := $v.rbac.impersonate }}
+{{- if and $v.rbac.create (eq $v.manager.configMap.proxyMode "auth") $v.manager.impersonate.user }}
+{{- if not (or (has $v.manager.impersonate.user $impersonate.users) (has "*" $impersonate.users)) }}
+{{- fail (printf "manager.impersonate.user %q is not in rbac.impersonate.users: the API server would refuse every request" $v.manager.impersonate.user) }}
+{{- end }}
+{{- end }}
+{{- range $group := $v.manager.impersonate.groups }}
+{{- if and $v.rbac.create (eq $v.manager.configMap.proxyMode "auth") (not (or (has $group $impersonate.groups) (has "*" $impersonate.groups))) }}
+{{- fail (printf "manager.impersonate.groups has %q, which is not in rbac.impersonate.groups: the API server would refuse every request" $group) }}
+{{- end }}
+{{- end }}
 {{- if $v.api.token }}
 {{- fail "api.token would be readable by everybody who may read the pod: put it into a Secret and name that in api.tokenSecret.name" }}
 {{- end }}

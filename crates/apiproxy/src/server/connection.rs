@@ -1,6 +1,7 @@
 //! A client's connection: within limits, TLS, HTTP/1.1 or HTTP/2, and its orderly end.
 
-use std::pin::pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -125,19 +126,8 @@ async fn http1(shared: Arc<Shared>, peer: Arc<Membership>, link: Link) {
         let shared = Arc::clone(&shared);
         service_fn(move |request| handle(Arc::clone(&shared), Arc::clone(&peer), request))
     };
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(link), service).with_upgrades());
-    let served = tokio::select! {
-        biased;
-        served = connection.as_mut() => served,
-        () = shared.drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, peer = %address, "A client's connection ended");
-    }
+    let connection = builder.serve_connection(TokioIo::new(link), service).with_upgrades();
+    until_drained(&shared, address, connection, |c| c.graceful_shutdown()).await;
 }
 
 async fn http2(shared: Arc<Shared>, peer: Arc<Membership>, link: Link) {
@@ -156,17 +146,28 @@ async fn http2(shared: Arc<Shared>, peer: Arc<Membership>, link: Link) {
         let shared = Arc::clone(&shared);
         service_fn(move |request| handle(Arc::clone(&shared), Arc::clone(&peer), request))
     };
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(link), service));
+    let connection = builder.serve_connection(TokioIo::new(link), service);
+    until_drained(&shared, address, connection, |c| c.graceful_shutdown()).await;
+}
+
+/// Serves a connection to its end, which comes after the requests that are under way when the proxy drains.
+async fn until_drained<C: Future<Output = hyper::Result<()>>>(
+    shared: &Shared,
+    peer: IpAddr,
+    connection: C,
+    end_well: impl FnOnce(Pin<&mut C>),
+) {
+    let mut connection = pin!(connection);
     let served = tokio::select! {
         biased;
         served = connection.as_mut() => served,
         () = shared.drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            end_well(connection.as_mut());
             connection.await
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%error, peer = %address, "A client's connection ended");
+        tracing::debug!(%error, %peer, "A client's connection ended");
     }
 }
 

@@ -48,6 +48,8 @@ fn the_chart_refuses_what_cannot_work() {
     refused(&["netclient.order=first"], "sidecar, sideBySide or statusVolume");
     refused(&["manager.configMap.proxyMode=Auth"], "auth, noauth, or empty");
     refused(&["rbac.useBroadPermissions=true"], "rbac.impersonate");
+    refused(&["manager.impersonate.user=ann"], "\"ann\" is not in rbac.impersonate.users");
+    refused(&["manager.impersonate.groups={wireguard-peers,dev}"], "has \"dev\", which is not in");
     refused(&["serviceMonitor.enabled=true"], "service.metrics.enabled");
     let mut old = Command::new(&helm);
     old.args(["template", "holdfast", "--kube-version", "1.28.0"]).arg(deploy::chart());

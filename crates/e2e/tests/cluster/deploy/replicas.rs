@@ -48,7 +48,9 @@ struct OnNode<'a>(Node<'a>);
 
 impl<'a> OnNode<'a> {
     fn new(node: Node<'a>) -> Self {
-        let script = "LOG_LEVEL=silent wireguard-go netmaker </dev/null >/dev/null 2>&1
+        // What a killed test has left goes first.
+        let script = "ip link del netmaker 2>/dev/null || true
+                      LOG_LEVEL=silent wireguard-go netmaker </dev/null >/dev/null 2>&1
                       ip link set netmaker up && ip addr add 10.101.250.1/24 dev netmaker";
         done(node.command("sh").args(["-euc", script]));
         Self(node)
