@@ -51,7 +51,8 @@ pub(crate) fn update() -> Result<()> {
 fn apt(words: &[&str]) -> Result<()> {
     let run =
         if is_root()? { Run::new("apt-get") } else { Run::new("sudo").args(["-n", "apt-get"]) };
-    run.args(words).env("DEBIAN_FRONTEND", "noninteractive").go()
+    // In that runlevel no package starts its service (invoke-rc.d): only the programs are wanted.
+    run.args(words).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").go()
 }
 
 fn is_root() -> Result<bool> {

@@ -21,6 +21,7 @@ pub(crate) struct Args {
 const TOOLS: &[Tool] = &[
     Tool { program: "ip", package: "iproute2", suite: "pods with a network of their own" },
     Tool { program: "strace", package: "strace", suite: "what `render` writes: nothing" },
+    Tool { program: "serf", package: "serf", suite: "clusters of its agents and our members" },
     Tool { program: "chromium", package: "chromium", suite: "pages of timelines" },
 ];
 
