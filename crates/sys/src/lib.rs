@@ -26,4 +26,5 @@ pub mod paths;
 pub mod pidfd;
 pub mod rundir;
 pub mod signals;
+pub mod udp;
 pub mod userns;

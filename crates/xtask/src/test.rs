@@ -22,6 +22,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "ip", package: "iproute2", suite: "pods with a network of their own" },
     Tool { program: "strace", package: "strace", suite: "what `render` writes: nothing" },
     Tool { program: "serf", package: "serf", suite: "clusters of its agents and our members" },
+    Tool { program: "wg", package: "wireguard-tools", suite: "our WireGuard under `wg`" },
+    Tool { program: "wireguard-go", package: "wireguard-go", suite: "our WireGuard and another" },
     Tool { program: "chromium", package: "chromium", suite: "pages of timelines" },
 ];
 
