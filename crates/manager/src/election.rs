@@ -21,9 +21,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use holdfast_election::{Settings, SettingsError, Time};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -163,45 +165,43 @@ impl Elected {
         Check::new("leaderElection", move || verdict(&state.borrow(), now(), limit, &lease))
     }
 
-    /// Adds `leader_election_master_status` and `leader_election_slowpath_total`, which follow the state as
-    /// long as the election goes on.
+    /// Adds `leader_election_master_status` and `leader_election_slowpath_total`, as they are when they are
+    /// asked for: a process that was frozen does not say that it leads when it wakes.
     pub fn register(&self, registry: &mut Registry) {
-        let (leads, slow) = (Family::<Name, Gauge>::default(), Family::<Name, Counter>::default());
-        registry.register(
-            "leader_election_master_status",
-            "Whether this process leads: 1 or 0",
-            leads.clone(),
-        );
-        registry.register(
-            "leader_election_slowpath",
-            "Renewals for which the lease had to be read first",
-            slow.clone(),
-        );
         let name = self.lease.rsplit('/').next().unwrap_or_default().to_owned();
-        let mut state = self.state.clone();
-        tokio::spawn(async move {
-            let name = Name { name };
-            let mut counted = 0;
-            loop {
-                {
-                    let state = state.borrow_and_update();
-                    leads.get_or_create(&name).set(state.leading.into());
-                    slow.get_or_create(&name).inc_by(state.slow_paths - counted);
-                    counted = state.slow_paths;
-                }
-                if state.changed().await.is_err() {
-                    leads.get_or_create(&name).set(0);
-                    return;
-                }
-            }
-        });
+        registry.register_collector(Box::new(Metrics { name, leadership: self.leadership() }));
     }
 }
 
-/// The label of the metrics.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Name {
+/// The values of the metrics.
+#[derive(Debug)]
+struct Metrics {
     name: String,
+    leadership: Leadership,
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let name = [("name", self.name.as_str())];
+        let leads = "leader_election_master_status";
+        let mut descriptor = encoder.encode_descriptor(
+            leads,
+            "Whether this process leads: 1 or 0",
+            None,
+            MetricType::Gauge,
+        )?;
+        let leading = ConstGauge::new(i64::from(self.leadership.is_leading()));
+        leading.encode(descriptor.encode_family(&name)?)?;
+        let slow = "leader_election_slowpath";
+        let mut descriptor = encoder.encode_descriptor(
+            slow,
+            "Renewals for which the lease had to be read first",
+            None,
+            MetricType::Counter,
+        )?;
+        let slow_paths = ConstCounter::new(self.leadership.0.borrow().slow_paths);
+        slow_paths.encode(descriptor.encode_family(&name)?)
+    }
 }
 
 /// The clock of [`State::until`].
@@ -274,12 +274,10 @@ mod tests {
         };
         let mut registry = Registry::default();
         elected.register(&mut registry);
-        for (leading, slow_paths) in [(false, 0), (true, 2), (false, 3)] {
-            sender.send_replace(State { leading, slow_paths, ..State::default() });
-            // Its task is woken by that, and runs when this one waits.
-            for _ in 0..10 {
-                tokio::task::yield_now().await;
-            }
+        let soon = now() + Duration::from_secs(60);
+        for (until, slow_paths) in [(None, 0), (Some(soon), 2), (Some(now()), 3), (None, 3)] {
+            let leading = until == Some(soon);
+            sender.send_replace(State { leading: true, until, slow_paths, ..State::default() });
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
             let status =

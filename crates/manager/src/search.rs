@@ -32,6 +32,10 @@ impl Found {
     }
 }
 
+/// The logger is `manager.wireguard`: the ordering guide's `grep -i "binding\|wireguard"` is said to show all
+/// lines of the search, also those whose message has neither word.
+const LOGGER: &str = "holdfast_manager::wireguard";
+
 /// Before anything was looked at.
 pub(crate) const NOT_LOOKED: &str = "the WireGuard interface has not been looked for yet";
 
@@ -47,18 +51,18 @@ pub(crate) async fn search(name: &str, retry: Retry, found: &watch::Sender<Found
             let state = interface.borrow_and_update().clone();
             let Interface::Up(addresses) = state else {
                 let reason = state.fault().unwrap_or_default();
-                warn!(interface = name, reason, "WireGuard interface lost");
+                warn!(target: LOGGER, interface = name, reason, "WireGuard interface lost");
                 found.send_replace(missing(name, reason));
                 break;
             };
             if told.is_empty() {
-                info!(interface = name, attempt, "Found WireGuard interface");
+                info!(target: LOGGER, interface = name, attempt, "Found WireGuard interface");
             }
             for ip in addresses.iter().filter(|ip| !told.contains(*ip)) {
-                info!(interface = name, ip = %ip, attempt, "Found IP address");
+                info!(target: LOGGER, interface = name, ip = %ip, attempt, "Found IP address");
             }
             for ip in told.iter().filter(|ip| !addresses.contains(*ip)) {
-                info!(interface = name, ip = %ip, "IP address is gone");
+                info!(target: LOGGER, interface = name, ip = %ip, "IP address is gone");
             }
             told.clone_from(&addresses);
             found.send_replace(Found::Addresses(addresses));
@@ -76,25 +80,26 @@ async fn first(
     interface: &mut watch::Receiver<Interface>,
     found: &watch::Sender<Found>,
 ) -> Option<u32> {
-    info!(interfaces = name, "Searching for WireGuard interfaces with retry logic");
+    info!(target: LOGGER, interfaces = name, "Searching for WireGuard interfaces with retry logic");
     let most = retry.attempts;
     let mut waits = retry.waits();
     for attempt in 1.. {
         if attempt <= most {
-            info!(attempt, maxRetries = most, "Attempting to find WireGuard interface");
+            info!(target: LOGGER, attempt, maxRetries = most, "Attempting to find WireGuard interface");
         }
         let state = interface.borrow_and_update().clone();
         let Some(reason) = state.fault() else { return Some(attempt.min(most)) };
         found.send_replace(missing(name, reason));
         if attempt <= most {
-            info!(interface = name, attempt, error = reason, "Interface not found yet");
+            info!(target: LOGGER, interface = name, attempt, error = reason, "Interface not found yet");
         }
         let mut wait: Option<Pin<Box<Sleep>>> = waits.next().map(|delay| {
-            info!(delay = %words(delay), nextAttempt = attempt + 1, "Waiting before retry");
+            info!(target: LOGGER, delay = %words(delay), nextAttempt = attempt + 1, "Waiting before retry");
             Box::pin(tokio::time::sleep(delay))
         });
         if attempt == most {
             error!(
+                target: LOGGER,
                 interface = name,
                 attempts = most,
                 error = reason,

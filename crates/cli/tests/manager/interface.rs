@@ -99,7 +99,7 @@ fn the_lines_of_the_guide() {
     let columns: Vec<&str> = line.split('\t').collect();
     let [time, level, logger, ..] = columns[..] else { panic!("{line}") };
     assert!(time.len() == 20 && time.ends_with('Z'), "{line}");
-    assert_eq!((level, logger, columns.len()), ("INFO", "manager.search", 5), "{line}");
+    assert_eq!((level, logger, columns.len()), ("INFO", "manager.wireguard", 5), "{line}");
 }
 
 /// When attempts are spent it goes on watching, and is not ready.

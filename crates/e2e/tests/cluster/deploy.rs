@@ -1,8 +1,12 @@
 //! The chart and the plain manifests: rendered and installed by real helm, and what runs then.
 
+mod failover;
+mod guide;
 mod interface;
+mod observe;
 mod release;
 mod replicas;
+mod seen;
 mod tunnel;
 
 use std::process::Command;
