@@ -98,8 +98,10 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Number of a request's headers; more are answered with 431.
     pub headers: usize,
-    /// Connections to the API server that are kept open while unused.
+    /// Connections to the API server that are kept open while unused, by all threads together.
     pub idle_upstream: usize,
+    /// Threads that carry connections; with 0 they are carried by the runtime that serves.
+    pub threads: usize,
 }
 
 impl Default for Limits {
@@ -111,6 +113,8 @@ impl Default for Limits {
             header_bytes: 64 << 10,
             headers: 100,
             idle_upstream: 256,
+            // More than that is not a proxy's for the peers of one network.
+            threads: std::thread::available_parallelism().map_or(1, |count| count.get().min(8)),
         }
     }
 }

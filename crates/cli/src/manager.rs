@@ -16,8 +16,9 @@ pub(crate) fn run(args: &ManagerArgs) -> anyhow::Result<u8> {
     let env = std::env::vars_os().filter_map(text).collect();
     let config = Config::read(&args.flags, &env, &Places::default())?;
     holdfast_manager::log::start(config.log);
-    // The proxy's work is spread over the processors.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The proxy's connections have threads of their own; what is left is little.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let result = runtime.block_on(holdfast_manager::run(config));
     // A name that is still being looked up keeps nobody waiting.
     runtime.shutdown_background();

@@ -17,13 +17,19 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::counters::{add, less};
 use super::handler::handle;
+use super::lanes::Lanes;
 use super::peers::Membership;
 use super::tls::ServingTls;
 use crate::refusal::Refusal;
 use crate::upstream::{Link, tune};
 
 /// Accepts connections for ever.
-pub(super) async fn accept(shared: &Arc<Shared>, listener: &TcpListener, tls: Option<&ServingTls>) {
+pub(super) async fn accept(
+    shared: &Arc<Shared>,
+    lanes: &Lanes,
+    listener: &TcpListener,
+    tls: Option<&ServingTls>,
+) {
     loop {
         let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -40,15 +46,23 @@ pub(super) async fn accept(shared: &Arc<Shared>, listener: &TcpListener, tls: Op
             add(&counters.refused_connections, 1);
             continue;
         }
-        let peer = shared.peers.enter(remote.ip(), shared.limits.connections_per_peer);
+        let mut peer = shared.peers.enter(remote.ip(), shared.limits.connections_per_peer);
         let open = Open::new(shared);
         let tls = tls.cloned();
-        shared.tasks.spawn(async move {
-            let end = peer.end.clone();
-            let shared = Arc::clone(&open.0);
-            end.run_until_cancelled(connection(shared, peer, stream, tls)).await;
-            drop(open);
+        // A drain waits from now on, and not only when the thread has come to it.
+        let awaited = shared.tasks.token();
+        let carried = lanes.carry(stream, move |stream, lane| {
+            peer.lane = Some(lane);
+            tokio::spawn(async move {
+                let end = peer.end.clone();
+                let shared = Arc::clone(&open.0);
+                end.run_until_cancelled(connection(shared, peer, stream, tls)).await;
+                drop((open, awaited));
+            });
         });
+        if let Err(error) = carried {
+            tracing::warn!(%error, "Cannot carry a connection");
+        }
     }
 }
 

@@ -40,7 +40,8 @@ pub(crate) async fn handle(
     } else {
         send(&shared, &peer, request, &mut record).await
     };
-    let body_is_in = record.upload.as_ref().map_or(!has_body, |upload| upload.done.is_cancelled());
+    let body_is_in =
+        record.upload.as_ref().map_or(!has_body, |upload| upload.whole.load(Ordering::Relaxed));
     if !body_is_in {
         peer.answered_early.store(true, Ordering::Relaxed);
     }
@@ -129,7 +130,8 @@ async fn send(
     let version = parts.version;
     let (head, wishes) =
         rules::forward(parts, peer.address, caller, &shared.hosts, upstream.authority())?;
-    let (request, sending) = with_body(head, body, version, &wishes, record)?;
+    let (request, mut sending) = with_body(head, body, version, &wishes, record)?;
+    sending.lane = peer.lane.as_ref().map_or(0, |lane| lane.number);
     let sent = upstream.send(request, &sending).await.map_err(failed)?;
     let bad_gateway = |what: &str| {
         add(&shared.counters.upstream_errors, 1);
@@ -185,18 +187,8 @@ fn with_body(
     let gate = waits.then(CancellationToken::new);
     let (upload, progress) = Upload::new(body, gate.as_ref());
     let mut request = head.map(|()| upload);
-    match &gate {
-        None => {
-            request.headers_mut().remove(EXPECT);
-        }
-        Some(gate) => {
-            let gate = gate.clone();
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    gate.cancel();
-                }
-            });
-        }
+    if gate.is_none() {
+        request.headers_mut().remove(EXPECT);
     }
     sending.gate = gate;
     sending.progress = Some(Arc::clone(&progress));

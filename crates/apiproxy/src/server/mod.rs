@@ -4,6 +4,7 @@ mod audit;
 mod connection;
 mod counters;
 mod handler;
+mod lanes;
 mod peers;
 mod reply;
 mod tls;
@@ -32,10 +33,11 @@ use crate::upstream::{Sending, Sent, Upload, Upstream, UpstreamError};
 pub use counters::{Counters, Snapshot};
 pub use tls::ServingTls;
 
-/// A proxy to one API server. Clones are the same proxy.
+/// A proxy to one API server. Clones are the same proxy; when the last of them is dropped, its connections are cut.
 #[derive(Clone)]
 pub struct Proxy {
     shared: Arc<Shared>,
+    lanes: Arc<lanes::Lanes>,
 }
 
 /// What requests share.
@@ -71,6 +73,9 @@ pub enum NewError {
     /// The API server cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// There are no threads for its connections.
+    #[error("cannot start the proxy's threads: {0}; is there a limit on processes or open files?")]
+    Threads(#[source] std::io::Error),
 }
 
 /// Why the API server is not ready.
@@ -121,11 +126,11 @@ impl Proxy {
             }
         };
         let kill = CancellationToken::new();
+        let upstream = Upstream::new(&upstream, anonymous, &limits, &timeouts)?;
         Ok(Self {
+            lanes: Arc::new(lanes::Lanes::start(limits.threads).map_err(NewError::Threads)?),
             shared: Arc::new(Shared {
-                upstream: ArcSwap::from_pointee(Upstream::new(
-                    &upstream, anonymous, &limits, &timeouts,
-                )?),
+                upstream: ArcSwap::from_pointee(upstream),
                 identities: ArcSwap::from_pointee(identities),
                 mode,
                 hosts,
@@ -208,7 +213,7 @@ impl Proxy {
                 () = shared.drain.cancelled() => {}
             }
         };
-        let accept = connection::accept(shared, &listener, tls.as_ref());
+        let accept = connection::accept(shared, &self.lanes, &listener, tls.as_ref());
         tokio::select! {
             () = until_stopped => {}
             () = accept => {}

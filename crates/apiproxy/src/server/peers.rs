@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::lanes::Lane;
+
 /// All peers that have connections.
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -35,6 +37,8 @@ pub(crate) struct Membership {
     pub(crate) within_limit: bool,
     /// Whether a request on this connection was answered before all of its body had come.
     pub(crate) answered_early: Arc<AtomicBool>,
+    /// The thread that carries it.
+    pub(crate) lane: Option<Lane>,
 }
 
 /// A request of a peer; dropped with it.
@@ -66,7 +70,15 @@ impl Peers {
         drop(live);
         let within_limit = before < limit;
         let answered_early = Arc::default();
-        Membership { peers: Arc::clone(self), peer, address, end, within_limit, answered_early }
+        Membership {
+            peers: Arc::clone(self),
+            peer,
+            address,
+            end,
+            within_limit,
+            answered_early,
+            lane: None,
+        }
     }
 
     /// Ends the sessions of all peers that are `someone_else` now; says how many connections they had.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::audit::Record;
-use crate::upstream::Download;
+use crate::upstream::{Download, WireError};
 
 /// What is sent, and the record of the request, which is written when this is dropped.
 pub(crate) struct Reply {
@@ -35,7 +35,7 @@ struct Ending {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReplyError {
     #[error("the API server's answer broke off: {0}")]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] WireError),
     #[error("ended by the proxy")]
     Ended,
 }

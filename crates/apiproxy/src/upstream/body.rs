@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -22,6 +22,8 @@ pub(crate) struct Upload {
 pub(crate) struct Progress {
     /// Cancelled when nothing more is to be sent.
     pub(crate) done: CancellationToken,
+    /// All of it has come from the client.
+    pub(crate) whole: AtomicBool,
     /// Bytes passed on.
     pub(crate) bytes: AtomicU64,
 }
@@ -68,6 +70,9 @@ impl Body for Upload {
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }
+        }
+        if let Some(progress) = &this.progress {
+            progress.whole.store(true, Ordering::Relaxed);
         }
         Poll::Ready(None)
     }

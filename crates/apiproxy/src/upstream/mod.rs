@@ -2,24 +2,26 @@
 //!
 //! ```text
 //! Upstream::send ── Pool::take ──┐
-//!       │                        ├── Wire::drive ── Response<Download> ── Pool::put
-//!       └─────── dial (TLS) ─────┘                └─ 101: Link (a tunnel)
+//!       │                        ├── Wire::poll_answer ── Response<Download> ── Pool::put
+//!       └─────── dial (TLS) ─────┘                      └─ 101: Link (a tunnel)
 //! ```
 
 mod body;
 mod link;
+mod message;
+mod pool;
 pub(crate) mod tls;
 mod token;
 mod wire;
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Body as _;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -28,9 +30,10 @@ use crate::refusal::Refusal;
 
 pub(crate) use body::{Progress, Upload};
 pub(crate) use link::{Link, tune};
+use pool::Pool;
 pub use tls::TlsError;
-pub(crate) use wire::Download;
-use wire::{Pool, Wire};
+use wire::{Answer, Wire};
+pub(crate) use wire::{Download, WireError};
 
 /// Why an upstream cannot be used as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +63,9 @@ pub(crate) enum SendError {
     )]
     Handshake { address: String, source: std::io::Error },
     #[error("the API server closed the connection, or did not speak HTTP/1.1: {0}")]
-    Http(#[source] hyper::Error),
+    Http(#[source] WireError),
     #[error("the client's request ended half-way: {0}")]
-    Client(#[source] hyper::Error),
+    Client(#[source] WireError),
     #[error("the API server has not begun to answer within {0:?}")]
     Slow(Duration),
 }
@@ -86,6 +89,8 @@ impl SendError {
 /// How a request is to be sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sending {
+    /// Whose connections to the API server are used: the number of the lane.
+    pub(crate) lane: usize,
     /// The answer may be silent for hours.
     pub(crate) patient: bool,
     /// The connection may become a tunnel, and is used for nothing else.
@@ -111,7 +116,8 @@ pub(crate) struct Upstream {
     authority: HeaderValue,
     tls: Option<tls::Connector>,
     token: Option<token::Token>,
-    pool: Arc<Pool>,
+    /// One for each lane.
+    pools: Vec<Arc<Pool>>,
     timeouts: Timeouts,
     headers: usize,
 }
@@ -151,7 +157,12 @@ impl Upstream {
             authority: HeaderValue::try_from(authority.as_str()).map_err(|_| bad_url())?,
             tls: tls.transpose()?,
             token: token.map_err(|error| UpstreamError::Token(error.to_string()))?,
-            pool: Pool::new(limits.idle_upstream, timeouts.upstream_idle),
+            pools: (0..=limits.threads)
+                .map(|_| {
+                    let limit = limits.idle_upstream.div_ceil(limits.threads.max(1));
+                    Pool::new(limit, timeouts.upstream_idle)
+                })
+                .collect(),
             timeouts: timeouts.clone(),
             headers: limits.headers.max(100),
             host,
@@ -177,91 +188,84 @@ impl Upstream {
     /// it has answered anything, and the request changes nothing.
     pub(crate) async fn send(
         &self,
-        mut request: Request<Upload>,
-        sending: &Sending,
-    ) -> Result<Sent, SendError> {
-        if !sending.upgrade {
-            while let Some(wire) = self.pool.take().await {
-                let again = repeatable(&request).then(|| head(&request));
-                match self.send_on(wire, request, sending).await {
-                    Ok(sent) => return Ok(sent),
-                    Err(Unsent::Returned(returned)) => request = *returned,
-                    Err(Unsent::Stale(error)) => match again {
-                        Some(again) => request = again,
-                        None => return Err(error),
-                    },
-                    Err(Unsent::Failed(error)) => return Err(error),
-                }
-            }
-        }
-        let wire = self.dial().await?;
-        self.send_on(wire, request, sending).await.map_err(|unsent| match unsent {
-            Unsent::Failed(error) | Unsent::Stale(error) => error,
-            Unsent::Returned(_) => SendError::Connect {
-                address: self.address(),
-                source: std::io::ErrorKind::ConnectionReset.into(),
-            },
-        })
-    }
-
-    async fn send_on(
-        &self,
-        mut wire: Box<Wire>,
         request: Request<Upload>,
         sending: &Sending,
-    ) -> Result<Sent, Unsent> {
-        let before = wire.bytes_read();
-        let sent = {
-            let mut answer = pin!(wire.sender.try_send_request(request));
-            let exchange = poll_fn(|cx| {
-                let _ = wire.drive(cx);
-                answer.as_mut().poll(cx)
-            });
-            tokio::select! {
-                biased;
-                sent = exchange => sent,
-                () = self.too_slow(sending) => {
-                    let after = self.timeouts.upstream_headers;
-                    return Err(Unsent::Failed(SendError::Slow(after)));
-                }
+    ) -> Result<Sent, SendError> {
+        let (head, upload) = request.into_parts();
+        let has_body = !upload.is_end_stream();
+        let changes_nothing = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let repeatable = changes_nothing && !has_body;
+        let mut upload = has_body.then_some(upload);
+        let pool = &self.pools[sending.lane];
+        while !sending.upgrade
+            && let Some(mut wire) = pool.take().await
+        {
+            wire.begin(&head, upload.take());
+            let (mut wire, error) = match self.exchange(wire, &head.method, sending).await {
+                Ok(sent) => return Ok(sent),
+                Err(Failed { wire, error }) => (wire, error),
+            };
+            // It was closed while nobody used it, and what was sent arrived nowhere.
+            let stale = matches!(&error, SendError::Http(WireError::Io(_) | WireError::Ended));
+            if stale && wire.is_unsent() {
+                upload = wire.take_upload();
             }
-        };
-        let response = match sent {
-            Ok(response) => response,
-            Err(mut unsent) => {
-                if let Some(request) = unsent.take_message() {
-                    return Err(Unsent::Returned(Box::new(request)));
-                }
-                let error = unsent.into_error();
-                return Err(if error.is_user() {
-                    Unsent::Failed(SendError::Client(error))
-                } else if wire.bytes_read() == before {
-                    Unsent::Stale(SendError::Http(error))
-                } else {
-                    Unsent::Failed(SendError::Http(error))
-                });
+            let intact = upload.is_some() == has_body;
+            if !(stale && intact && (wire.is_unsent() || repeatable && wire.is_unanswered())) {
+                return Err(error);
             }
+        }
+        let mut wire = self.dial().await?;
+        wire.begin(&head, upload);
+        let sent = self.exchange(wire, &head.method, sending).await;
+        sent.map_err(|failed| failed.error)
+    }
+
+    /// Waits for the answer to what was begun on `wire`.
+    async fn exchange(
+        &self,
+        mut wire: Box<Wire>,
+        method: &Method,
+        sending: &Sending,
+    ) -> Result<Sent, Failed> {
+        let deadline = wire.since + self.timeouts.upstream_headers;
+        let plain = sending.progress.is_none() && !sending.patient;
+        let mut slow = (!plain).then(|| Box::pin(self.too_slow(sending)));
+        let gate = sending.gate.as_ref();
+        let answer = poll_fn(|cx| {
+            if let Poll::Ready(answer) = wire.poll_answer(cx, method, self.headers, gate) {
+                return Poll::Ready(Some(answer));
+            }
+            let late = match &mut slow {
+                None => wire.poll_late(cx, deadline),
+                Some(slow) => slow.as_mut().poll(cx),
+            };
+            late.map(|()| None)
+        });
+        let error = match answer.await {
+            Some(Ok(answer)) => return Ok(self.answered(answer, wire, sending)),
+            Some(Err(error @ (WireError::Client(_) | WireError::Length))) => {
+                SendError::Client(error)
+            }
+            Some(Err(error)) => SendError::Http(error),
+            None => SendError::Slow(self.timeouts.upstream_headers),
         };
-        if response.status() == StatusCode::UNAUTHORIZED
+        Err(Failed { wire, error })
+    }
+
+    fn answered(&self, answer: Answer, wire: Box<Wire>, sending: &Sending) -> Sent {
+        let status = answer.head().status;
+        if status == StatusCode::UNAUTHORIZED
             && let Some(token) = &self.token
         {
             token.refused();
         }
-        let (parts, body) = response.into_parts();
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            let (link, first) = wire.into_link().await;
-            return Ok(Sent::Tunnel(Response::from_parts(parts, ()), link, first));
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            let (link, first) = wire.into_link();
+            return Sent::Tunnel(Response::from_parts(answer.into_head(), ()), link, first);
         }
-        let pool = (!sending.upgrade).then(|| Arc::clone(&self.pool));
-        let mut download = Download::new(body, wire, pool);
-        if download.is_end_stream() {
-            poll_fn(|cx| {
-                download.release(cx);
-                Poll::Ready(())
-            })
-            .await;
-        }
-        Ok(Sent::Answer(Response::from_parts(parts, download)))
+        let pool = (!sending.upgrade).then(|| &self.pools[sending.lane]);
+        Sent::Answer(answer.download(wire, pool))
     }
 
     /// Ends when the API server should have begun to answer; and lets the body go when it was not asked for
@@ -305,7 +309,7 @@ impl Upstream {
         let link = dialled
             .await
             .map_err(|_| SendError::ConnectTimeout { address: self.address(), after })??;
-        Wire::new(link, self.headers).await.map_err(SendError::Http)
+        Ok(Wire::new(link))
     }
 
     fn address(&self) -> String {
@@ -317,26 +321,8 @@ impl Upstream {
     }
 }
 
-/// A request that was not answered.
-enum Unsent {
-    /// Not a byte of it was written.
-    Returned(Box<Request<Upload>>),
-    /// It was written, and the connection ended without a byte of an answer.
-    Stale(SendError),
-    Failed(SendError),
-}
-
-/// Whether sending it twice does no more than sending it once.
-fn repeatable(request: &Request<Upload>) -> bool {
-    use hyper::body::Body as _;
-    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-        && request.body().is_end_stream()
-}
-
-fn head(request: &Request<Upload>) -> Request<Upload> {
-    let mut again = Request::new(Upload::empty());
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    again
+/// A request that was not answered, and on which connection.
+struct Failed {
+    wire: Box<Wire>,
+    error: SendError,
 }

@@ -42,7 +42,7 @@ impl Lines {
     }
 }
 
-// One thread, so that the subscriber of this test sees its proxy and no other's.
+// All on this test's thread, so that its subscriber sees its proxy and no other's.
 #[tokio::test]
 async fn each_request_has_a_line_and_each_tunnel_two() {
     let lines = Lines::default();
@@ -61,7 +61,9 @@ async fn each_request_has_a_line_and_each_tunnel_two() {
         }
     })
     .await;
-    let world = world(config(api.address, false), false).await;
+    let mut config = config(api.address, false);
+    config.limits.threads = 0;
+    let world = world(config, false).await;
     world.ask("POST /apis/apps/v1/namespaces/shop/deployments HTTP/1.1\r\nHost: 10.0.0.1\r\nContent-Length: 5\r\n\r\nhello").await;
     until("a line", || lines.audit().len() == 1).await;
     let create = r#"stage="ResponseComplete" peer=127.0.0.1 user="jane" groups=["dev"] verb="create" group="apps" resource="deployments" subresource="" namespace="shop" name="" method=POST uri=/apis/apps/v1/namespaces/shop/deployments code=200 received=5 sent=2 audit_id="a1" ended_by="""#;

@@ -127,3 +127,43 @@ async fn a_client_that_goes_takes_its_request_with_it() {
     drop(watch);
     until("the end of the watch", || world.proxy.counters().snapshot().in_flight == 0).await;
 }
+
+#[tokio::test]
+async fn connections_are_spread_over_threads_and_end_with_their_proxy() {
+    let go = Arc::new(Notify::new());
+    let api = api(&go).await;
+    let world = world(config(api.address, false), false).await;
+    let mut pipes = Vec::new();
+    for _ in 0..6 {
+        let mut pipe = world.connect().await;
+        pipe.write(get("/api")).await;
+        assert_eq!(soon("an answer", pipe.answer()).await.unwrap().0.code(), 200);
+        pipes.push(pipe);
+    }
+    // One after the other needs one connection; that of the other thread is its own.
+    assert_eq!(api.connections.load(std::sync::atomic::Ordering::Relaxed), 2);
+    world.stop.cancel();
+    soon("no listener", async {
+        while tokio::net::TcpStream::connect(world.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(world);
+    for pipe in &mut pipes {
+        assert!(soon("the end", pipe.rest()).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn without_threads_connections_are_where_the_listener_is() {
+    let go = Arc::new(Notify::new());
+    let api = api(&go).await;
+    let mut config = config(api.address, false);
+    config.limits.threads = 0;
+    let world = world(config, false).await;
+    for _ in 0..3 {
+        assert_eq!(world.ask(&get("/api")).await.0.code(), 200);
+    }
+    assert_eq!(api.connections.load(std::sync::atomic::Ordering::Relaxed), 1);
+}

@@ -365,7 +365,7 @@ pub(crate) fn config(api: SocketAddr, tls: bool) -> Config {
             server_name: None,
         },
         hosts: Hosts::default(),
-        limits: Limits::default(),
+        limits: Limits { threads: 2, ..Limits::default() },
         timeouts: Timeouts::default(),
     }
 }

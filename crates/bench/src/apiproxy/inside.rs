@@ -36,7 +36,13 @@ pub fn run(role: Role, directory: &Path, upstream: Option<SocketAddr>) -> Result
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The proxy has threads of its own.
+    let runtime = match role {
+        Role::Upstream => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+        Role::Proxy | Role::Audited => {
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?
+        }
+    };
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?);
