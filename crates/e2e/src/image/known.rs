@@ -90,6 +90,27 @@ impl Known {
         Ok(image)
     }
 
+    /// Whether it may be as large as its archive, in which nothing is compressed: a node keeps it like that.
+    ///
+    /// # Errors
+    /// When more was promised to those who pull it.
+    pub(super) fn weighed(self, bytes: u64) -> Result<()> {
+        const MB: f64 = 1e6;
+        let most = match self {
+            Self::Holdfast => 20_000_000,
+            _ => return Ok(()),
+        };
+        if bytes > most {
+            bail!(
+                "{:.1} MB, and {:.1} were promised: what has come in? (Cargo.toml says which crates are made \
+                 small instead of fast)",
+                bytes as f64 / MB,
+                most as f64 / MB
+            );
+        }
+        Ok(())
+    }
+
     /// The Debian packages it is made of.
     fn needs(self) -> &'static [Tool] {
         const IPERF3: &[Tool] = &[BUSYBOX, tool("iperf3", "iperf3")];
@@ -178,3 +199,16 @@ pub fn holdfast_program() -> Result<PathBuf> {
 }
 
 const BUSYBOX: Tool = tool("busybox", "busybox-static");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holdfasts_image_is_small_or_there_is_none() {
+        Known::Holdfast.weighed(20_000_000).unwrap();
+        let said = Known::Holdfast.weighed(20_100_000).unwrap_err().to_string();
+        assert!(said.starts_with("20.1 MB, and 20.0 were promised"), "{said}");
+        Known::Busybox.weighed(1 << 30).unwrap();
+    }
+}

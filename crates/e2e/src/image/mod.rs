@@ -59,7 +59,10 @@ pub fn run(args: Args) -> Result<()> {
     }
     let all = <Known as clap::ValueEnum>::value_variants();
     for known in if args.known.is_empty() { all } else { &args.known } {
-        write(&known.image()?, args.out.join(format!("{}.tar", known.name())))?;
+        let path = args.out.join(format!("{}.tar", known.name()));
+        write(&known.image()?, path.clone())?;
+        let bytes = std::fs::metadata(&path).with_context(|| path.display().to_string())?.len();
+        known.weighed(bytes).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
