@@ -80,6 +80,22 @@ pub fn helm() -> Result<PathBuf> {
     .build()
 }
 
+/// `/healthz` and `/readyz` of a manager made with controller-runtime, to compare with (`e2e/cluster/health`).
+///
+/// # Errors
+/// When it does not build.
+pub fn health() -> Result<PathBuf> {
+    Recipe {
+        name: "health".into(),
+        module: sources().join("health"),
+        modfile: None,
+        verb: &["build"],
+        package: ".",
+        ldflags: STRIP.into(),
+    }
+    .build()
+}
+
 /// A containerd later than Debian's, and its shim: it tells what happens (`GetContainerEvents`), which 1.6
 /// does not.
 ///

@@ -113,11 +113,11 @@ impl Endpoint {
         let mut excluded = BTreeSet::new();
         let mut verbose = false;
         for (key, value) in form(query) {
-            match key.as_str() {
-                "exclude" => {
+            match &key[..] {
+                b"exclude" => {
                     excluded.insert(value);
                 }
-                "verbose" => verbose = true,
+                b"verbose" => verbose = true,
                 _ => {}
             }
         }
@@ -126,7 +126,7 @@ impl Endpoint {
         for check in &self.checks {
             let name = check.name;
             // Writing to a String cannot fail.
-            let _ = if excluded.remove(name) {
+            let _ = if excluded.remove(name.as_bytes()) {
                 writeln!(out, "[+]{name} excluded: ok")
             } else {
                 match check.ask() {
@@ -142,7 +142,7 @@ impl Endpoint {
             };
         }
         if !excluded.is_empty() {
-            let names: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
+            let names: Vec<String> = excluded.iter().map(|name| quoted(name)).collect();
             let _ = writeln!(
                 out,
                 "warn: some health checks cannot be excluded: no matches for {}",
@@ -212,7 +212,7 @@ fn plain(status: StatusCode, body: String) -> Response<Body> {
 }
 
 /// The keys and values of a query (Go: `url.ParseQuery`; a pair with a bad escape is left out).
-fn form(query: &str) -> Vec<(String, String)> {
+fn form(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';'));
     pairs
         .filter_map(|pair| {
@@ -222,7 +222,7 @@ fn form(query: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn unescape(text: &str) -> Option<String> {
+fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut out = Vec::new();
     while let Some(byte) = bytes.next() {
@@ -236,7 +236,43 @@ fn unescape(text: &str) -> Option<String> {
             other => other,
         });
     }
-    String::from_utf8(out).ok()
+    Some(out)
+}
+
+/// Go: `strconv.Quote`.
+fn quoted(text: &[u8]) -> String {
+    let mut out = String::from('"');
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            // Writing to a String cannot fail.
+            let _ = match c {
+                '"' | '\\' => write!(out, "\\{c}"),
+                '\u{7}' => write!(out, "\\a"),
+                '\u{8}' => write!(out, "\\b"),
+                '\u{c}' => write!(out, "\\f"),
+                '\n' => write!(out, "\\n"),
+                '\r' => write!(out, "\\r"),
+                '\t' => write!(out, "\\t"),
+                '\u{b}' => write!(out, "\\v"),
+                _ if is_print(c) => write!(out, "{c}"),
+                ..' ' | '\u{7f}' => write!(out, "\\x{:02x}", u32::from(c)),
+                ..'\u{10000}' => write!(out, "\\u{:04x}", u32::from(c)),
+                _ => write!(out, "\\U{:08x}", u32::from(c)),
+            };
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Go: `strconv.IsPrint`, which is what Rust does not escape either, behind another character.
+fn is_print(c: char) -> bool {
+    let text = String::from_iter(['a', c]);
+    // A single quote is the one character that Go leaves alone and Rust does not.
+    c == '\'' || text.escape_debug().eq(text.chars())
 }
 
 #[cfg(test)]
@@ -322,8 +358,23 @@ mod tests {
     }
 
     #[test]
+    fn names_are_quoted_as_go_quotes_them() {
+        for (name, text) in [
+            (&b"a \"b\" \\"[..], r#""a \"b\" \\""#),
+            (b"\x07\x08\x0c\n\r\t\x0b\x00\x1b\x7f", r#""\a\b\f\n\r\t\v\x00\x1b\x7f""#),
+            (
+                "ü e\u{301} 🐬 \u{2028}\u{a0}\u{e0001}".as_bytes(),
+                "\"ü e\u{301} 🐬 \\u2028\\u00a0\\U000e0001\"",
+            ),
+            (b"\xff\xc3", r#""\xff\xc3""#),
+        ] {
+            assert_eq!(quoted(name), text);
+        }
+    }
+
+    #[test]
     fn queries_are_read_as_go_reads_them() {
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let pair = |a: &str, b: &str| (a.as_bytes().to_vec(), b.as_bytes().to_vec());
         assert_eq!(
             form("a=b+c&d&%65=%66&x=%zz&"),
             [pair("a", "b c"), pair("d", ""), pair("e", "f")]

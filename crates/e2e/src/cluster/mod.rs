@@ -204,6 +204,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
             go::kubernetes(&kubernetes)?;
             go::coredns()?;
             go::helm()?;
+            go::health()?;
         }
         Command::Keep { dir, unit } => unit::keep(&Layout::new(&dir)?, &unit)?,
         Command::Init { dir, unit } => unit::init(&Layout::new(&dir)?, &unit)?,
