@@ -38,7 +38,7 @@ pub enum Mode {
 }
 
 /// How to reach the API server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// `https://HOST:PORT`, or `http://` for tests; without a path.
     pub url: String,
@@ -53,7 +53,7 @@ pub struct Upstream {
 }
 
 /// A certificate by which the proxy identifies itself.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// PEM of the certificate and those that signed it.
     pub chain: Vec<u8>,
@@ -68,7 +68,7 @@ impl std::fmt::Debug for ClientCertificate {
 }
 
 /// A bearer token.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Token {
     /// A file that is read again, since the kubelet replaces it (about hourly).
     File(PathBuf),

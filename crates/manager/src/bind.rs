@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::search::Found;
 
@@ -30,6 +31,19 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// Waiting connections of a listener; the kernel's own bound (`net.core.somaxconn`) holds too.
 const BACKLOG: u32 = 1024;
 
+/// How long connections are kept whose address is gone. An interface that is made anew has the same one again
+/// in a moment, and they go on then; otherwise nothing that is sent on them can arrive any more.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What ends a server on one address.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    /// Nothing new.
+    pub(crate) stop: CancellationToken,
+    /// The address is gone: what came by it ends too.
+    pub(crate) gone: CancellationToken,
+}
+
 /// A server that follows addresses.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
@@ -41,31 +55,44 @@ pub(crate) struct Server {
 }
 
 /// Keeps a server on the addresses of `found` until `stop`; returns when all its listeners have ended.
-/// `serve` has a listener and what ends it.
+/// `serve` has a listener and what ends it, and what came by it.
 pub(crate) async fn follow<F>(
     server: Server,
     mut found: watch::Receiver<Found>,
     bound: &watch::Sender<Bound>,
     stop: CancellationToken,
-    serve: impl Fn(TcpListener, CancellationToken) -> F,
+    serve: impl Fn(TcpListener, Ends) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let Server { name: server, port, device } = server;
-    let mut listening: BTreeMap<SocketAddr, CancellationToken> = BTreeMap::new();
+    let mut listening: BTreeMap<SocketAddr, Ends> = BTreeMap::new();
+    // Addresses that are gone, until when they may come back, and what tells those who came by them.
+    let mut leaving: BTreeMap<SocketAddr, (Instant, CancellationToken)> = BTreeMap::new();
+    // Sockets of one interface only do not work on the next, whatever its address.
+    let grace = if device.is_some() { Duration::ZERO } else { GRACE };
     let mut tasks = JoinSet::new();
     let mut again = AGAIN.0;
     while !stop.is_cancelled() {
         let wanted = found.borrow_and_update().clone();
         let addresses: Vec<SocketAddr> =
             wanted.addresses().iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-        listening.retain(|address, end| {
+        listening.retain(|address, ends| {
             let stays = addresses.contains(address);
             if !stays {
                 info!(server, %address, "Closing the listener: its address is gone");
-                end.cancel();
+                ends.stop.cancel();
+                leaving.insert(*address, (Instant::now() + grace, ends.gone.clone()));
             }
             stays
+        });
+        leaving.retain(|address, (until, gone)| {
+            let over = *until <= Instant::now();
+            if over {
+                debug!(server, %address, "Ending its connections");
+                gone.cancel();
+            }
+            !over
         });
         let mut faults = Vec::new();
         for address in &addresses {
@@ -76,14 +103,16 @@ pub(crate) async fn follow<F>(
                 Ok(listener) => {
                     let (ip, port) = (address.ip(), port.to_string());
                     info!(%ip, port, "Binding {server} to specific IP");
-                    let end = stop.child_token();
-                    let (served, ended) = (serve(listener, end.clone()), end.clone());
+                    // Back in time: what has come by it before goes on.
+                    let gone = leaving.remove(address).map(|(_, gone)| gone).unwrap_or_default();
+                    let ends = Ends { stop: stop.child_token(), gone };
+                    let (served, ended) = (serve(listener, ends.clone()), ends.stop.clone());
                     let address = *address;
                     tasks.spawn(async move {
                         served.await;
                         (address, ended)
                     });
-                    listening.insert(address, end);
+                    listening.insert(address, ends);
                 }
                 Err(error) => faults.push(format!("cannot listen on {address}: {error}")),
             }
@@ -117,10 +146,18 @@ pub(crate) async fn follow<F>(
             }
             tokio::time::sleep(again).await;
         };
+        let over = leaving.values().map(|(until, _)| *until).min();
+        let over = async {
+            match over {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => {}
             () = changed => {}
             () = pause => {}
+            () = over => {}
             Some(ended) = tasks.join_next() => {
                 // One that nobody has asked to end is opened again.
                 if let Ok((address, end)) = ended && !end.is_cancelled() {
@@ -129,8 +166,8 @@ pub(crate) async fn follow<F>(
             }
         }
     }
-    for end in listening.values() {
-        end.cancel();
+    for ends in listening.values() {
+        ends.stop.cancel();
     }
     while tasks.join_next().await.is_some() {}
 }

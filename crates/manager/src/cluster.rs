@@ -1,11 +1,13 @@
 //! The cluster: where its API server is and how we show who we are, and the pod's own annotation.
 
+mod credentials;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use holdfast_apiproxy::{ClientCertificate, Token, Upstream};
+use holdfast_apiproxy::{ClientCertificate, Token, Upstream, UpstreamError};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
@@ -18,6 +20,8 @@ use tracing::{info, warn};
 use crate::config::Cluster;
 use crate::health::{Check, Verdict};
 use crate::status::Ports;
+
+use credentials::Credentials;
 
 /// Why the cluster cannot be used as it was described.
 #[derive(Debug, thiserror::Error)]
@@ -66,19 +70,27 @@ pub enum ClusterError {
     /// No client can be made of it.
     #[error("cannot make a client for the API server: {0}")]
     Client(#[from] kube::Error),
+    /// The proxy cannot use it.
+    #[error(transparent)]
+    Proxy(#[from] UpstreamError),
 }
 
 /// A way to the API server, for us and for the proxy.
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) client: Client,
-    pub(crate) upstream: Upstream,
-    /// For those who need a client of their own.
-    pub(crate) config: kube::Config,
+    /// For those who need a client of their own, and for the proxy.
+    pub(crate) credentials: Arc<Credentials>,
 }
 
 /// Reads how the API server is reached. Nothing is sent to it yet.
 pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, ClusterError> {
+    let credentials = Credentials::new(cluster.clone(), configuration(cluster).await?)?;
+    let client = credentials.client(|_| {})?;
+    Ok(Connection { client, credentials: Arc::new(credentials) })
+}
+
+async fn configuration(cluster: &Cluster) -> Result<kube::Config, ClusterError> {
     let config = match cluster {
         Cluster::Unknown => return Err(ClusterError::Unknown),
         Cluster::InCluster => kube::Config::incluster()?,
@@ -92,8 +104,7 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, ClusterErro
     if config.accept_invalid_certs {
         return Err(ClusterError::Unverified);
     }
-    let upstream = upstream(&config)?;
-    Ok(Connection { client: Client::try_from(config.clone())?, upstream, config })
+    Ok(config)
 }
 
 /// `KUBECONFIG` may have several, the first one's values hold.

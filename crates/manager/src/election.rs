@@ -107,6 +107,9 @@ impl Leadership {
     }
 }
 
+/// Sets what the election needs in the configuration of its client.
+pub(crate) type Adjust = Box<dyn Fn(&mut kube::Config) + Send>;
+
 /// Takes part in an election, in a task of its own.
 ///
 /// `cluster` is how to reach the API server; the election has a client of its own, so that nothing else
@@ -115,16 +118,31 @@ impl Leadership {
 /// # Errors
 /// When the settings break a rule, or no client can be made.
 pub fn start(
-    mut cluster: kube::Config,
+    cluster: kube::Config,
     config: &config::Election,
     work: Option<Work>,
 ) -> Result<Elected, StartError> {
+    start_with(config, work, |adjust| {
+        let mut cluster = cluster;
+        adjust(&mut cluster);
+        kube::Client::try_from(cluster)
+    })
+}
+
+/// The same with a client that `client` makes, once it is told what has to be set in its configuration.
+pub(crate) fn start_with(
+    config: &config::Election,
+    work: Option<Work>,
+    client: impl FnOnce(Adjust) -> Result<kube::Client, kube::Error>,
+) -> Result<Elected, StartError> {
     let settings =
         Settings::with(config.identity.clone(), config.lease, config.renew, config.retry)?;
-    // A request is tried again by the machine, which knows when that is right.
-    cluster.default_retry = false;
-    cluster.connect_timeout = Some(settings.request_timeout());
-    let client = kube::Client::try_from(cluster)?;
+    let patience = settings.request_timeout();
+    let client = client(Box::new(move |cluster| {
+        // A request is tried again by the machine, which knows when that is right.
+        cluster.default_retry = false;
+        cluster.connect_timeout = Some(patience);
+    }))?;
     let (sender, state) = watch::channel(State::default());
     let stop = CancellationToken::new();
     let lease_duration = settings.lease_duration();

@@ -140,13 +140,17 @@ async fn manage(config: &Config, stop: &CancellationToken) -> Result<(), RunErro
     let elected = match (&config.election, &cluster) {
         // Nothing is led yet: egress and ingress will be.
         (Some(settings), Some(cluster)) => {
-            Some(election::start(cluster.config.clone(), settings, None)?)
+            let client = |adjust| cluster.credentials.client(adjust);
+            Some(election::start_with(settings, None, client)?)
         }
         _ => None,
     };
     let mut checks = vec![Check::ping("readyz"), stopping(stop.clone())];
     if let Some(cluster) = &cluster {
         checks.push(watch_api_server(&tasks, cluster, servers.as_ref()));
+        let (credentials, proxy) = (Arc::clone(&cluster.credentials), servers.as_ref());
+        let proxy = proxy.map(Servers::proxy);
+        tasks.spawn(async move { credentials.follow(proxy).await });
     }
     checks.extend(elected.iter().map(Elected::check));
     if let Some(servers) = &servers {
@@ -282,19 +286,23 @@ fn watch_api_server(tasks: &Tasks, cluster: &Connection, servers: Option<&Server
     let reachable = Reachable::default();
     let check = reachable.check();
     let proxy = servers.map(Servers::proxy);
-    let client = cluster.client.clone();
+    let cluster = cluster.clone();
     tasks.spawn(async move {
         let ask = move || -> BoxFuture<'static, Result<(), String>> {
-            let (proxy, client) = (proxy.clone(), client.clone());
+            let (proxy, cluster) = (proxy.clone(), cluster.clone());
             Box::pin(async move {
-                match proxy {
+                let answer = match proxy {
                     // The way that requests go, with the proxy's own credential.
                     Some(proxy) => {
                         let asked = proxy.check_upstream(cluster::API_PATIENCE).await;
                         asked.map_err(|error| error.to_string())
                     }
-                    None => cluster::answers(&client).await,
+                    None => cluster::answers(&cluster.client).await,
+                };
+                if answer.is_err() {
+                    cluster.credentials.doubt();
                 }
+                answer
             })
         };
         reachable.keep_asking(ask).await;

@@ -23,12 +23,13 @@ use super::tls::ServingTls;
 use crate::refusal::Refusal;
 use crate::upstream::{Link, tune};
 
-/// Accepts connections for ever.
+/// Accepts connections for ever; they end when the listener's address is `gone`.
 pub(super) async fn accept(
     shared: &Arc<Shared>,
     lanes: &Lanes,
     listener: &TcpListener,
     tls: Option<&ServingTls>,
+    gone: &CancellationToken,
 ) {
     loop {
         let (stream, remote) = match listener.accept().await {
@@ -46,17 +47,18 @@ pub(super) async fn accept(
             add(&counters.refused_connections, 1);
             continue;
         }
-        let mut peer = shared.peers.enter(remote.ip(), shared.limits.connections_per_peer);
+        let limit = shared.limits.connections_per_peer;
+        let mut peer = shared.peers.enter(remote.ip(), limit, gone.clone());
         let open = Open::new(shared);
         let tls = tls.cloned();
         // A drain waits from now on, and not only when the thread has come to it.
         let awaited = shared.tasks.token();
         let carried = lanes.carry(stream, move |stream, lane| {
             peer.lane = Some(lane);
+            let peer = Arc::new(peer);
             tokio::spawn(async move {
-                let end = peer.end.clone();
                 let shared = Arc::clone(&open.0);
-                end.run_until_cancelled(connection(shared, peer, stream, tls)).await;
+                peer.during(connection(shared, Arc::clone(&peer), stream, tls)).await;
                 drop((open, awaited));
             });
         });
@@ -84,7 +86,7 @@ impl Drop for Open {
 
 async fn connection(
     shared: Arc<Shared>,
-    peer: Membership,
+    peer: Arc<Membership>,
     stream: TcpStream,
     tls: Option<ServingTls>,
 ) {
@@ -98,7 +100,6 @@ async fn connection(
         }
         return;
     }
-    let peer = Arc::new(peer);
     let Some(tls) = tls else {
         let link = Link::plain(stream).lingering(Arc::clone(&peer.answered_early));
         return http1(shared, peer, link).await;

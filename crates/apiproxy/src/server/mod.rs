@@ -13,7 +13,7 @@ mod tunnel;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -50,8 +50,9 @@ pub(crate) struct Shared {
     identities: ArcSwap<IdentityTable>,
     /// Held while identities are replaced and sessions ended, so that replacements do not overtake.
     replacing: Mutex<()>,
-    replaced: Notify,
+    replaced: Arc<Notify>,
     watched: AtomicBool,
+    dropped: Dropped,
     peers: Arc<peers::Peers>,
     counters: Counters,
     /// Connections and tunnels.
@@ -137,8 +138,9 @@ impl Proxy {
                 limits,
                 timeouts,
                 replacing: Mutex::default(),
-                replaced: Notify::new(),
+                replaced: Arc::default(),
                 watched: AtomicBool::new(false),
+                dropped: Dropped(kill.child_token()),
                 peers: peers::Peers::new(kill.clone()),
                 counters: Counters::default(),
                 tasks: TaskTracker::new(),
@@ -188,8 +190,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// Accepts connections until `stop` or [`Proxy::drain`]. Connections live on when it returns: for another
-    /// address, stop it and serve another listener.
+    /// Accepts connections until `stop` or [`Proxy::drain`]. Connections live on when it returns.
     ///
     /// The future must be polled in a tokio runtime with IO and time.
     pub async fn serve(
@@ -198,6 +199,18 @@ impl Proxy {
         tls: Option<ServingTls>,
         stop: CancellationToken,
     ) {
+        self.serve_at(listener, tls, stop, CancellationToken::new()).await;
+    }
+
+    /// The same on an address that may go: the connections that came by it, and all that came of them, end when
+    /// it is `gone`, also after this has returned.
+    pub async fn serve_at(
+        &self,
+        listener: TcpListener,
+        tls: Option<ServingTls>,
+        stop: CancellationToken,
+        gone: CancellationToken,
+    ) {
         let shared = &self.shared;
         if shared.mode == Mode::NoAuth && tls.is_none() {
             tracing::warn!(
@@ -205,7 +218,8 @@ impl Proxy {
             );
         }
         if !shared.watched.swap(true, Ordering::Relaxed) {
-            tokio::spawn(watch_age(Arc::clone(shared)));
+            let (dropped, replaced) = (shared.dropped.0.clone(), Arc::clone(&shared.replaced));
+            tokio::spawn(watch_age(Arc::downgrade(shared), replaced, dropped));
         }
         let until_stopped = async {
             tokio::select! {
@@ -213,7 +227,7 @@ impl Proxy {
                 () = shared.drain.cancelled() => {}
             }
         };
-        let accept = connection::accept(shared, &self.lanes, &listener, tls.as_ref());
+        let accept = connection::accept(shared, &self.lanes, &listener, tls.as_ref(), &gone);
         tokio::select! {
             () = until_stopped => {}
             () = accept => {}
@@ -294,10 +308,22 @@ impl Shared {
     }
 }
 
-/// Ends all sessions when the identities are past their age limit.
-async fn watch_age(shared: Arc<Shared>) {
+/// Tells when nobody has the proxy any more, neither its owner nor a connection; or when all has ended.
+struct Dropped(CancellationToken);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Ends all sessions when the identities are past their age limit. Keeps nothing alive: it ends with the proxy.
+async fn watch_age(shared: Weak<Shared>, replaced: Arc<Notify>, dropped: CancellationToken) {
     loop {
-        let until = shared.identities.load().valid_until;
+        let Some(until) = shared.upgrade().map(|shared| shared.identities.load().valid_until)
+        else {
+            return;
+        };
         let expired = async {
             match until {
                 Some(until) => tokio::time::sleep_until(until.into()).await,
@@ -305,19 +331,19 @@ async fn watch_age(shared: Arc<Shared>) {
             }
         };
         tokio::select! {
-            () = shared.kill.cancelled() => return,
-            () = shared.replaced.notified() => continue,
+            () = dropped.cancelled() => return,
+            () = replaced.notified() => continue,
             () = expired => {}
         }
-        {
+        if let Some(shared) = shared.upgrade() {
             let _one_at_a_time = shared.replacing.lock().unwrap_or_else(PoisonError::into_inner);
             if shared.identities.load().expired(Instant::now()) {
                 shared.end_sessions(|_| true);
             }
         }
         tokio::select! {
-            () = shared.kill.cancelled() => return,
-            () = shared.replaced.notified() => {}
+            () = dropped.cancelled() => return,
+            () = replaced.notified() => {}
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Membership {
     pub(crate) address: IpAddr,
     /// Cancelled when this connection and all that came of it must end.
     pub(crate) end: CancellationToken,
+    /// The address of the listener that it came by is gone: then it must end too.
+    gone: CancellationToken,
     /// Whether the peer has no more connections than it may.
     pub(crate) within_limit: bool,
     /// Whether a request on this connection was answered before all of its body had come.
@@ -54,7 +56,12 @@ impl Peers {
 
     /// Registers a connection. The identity of its requests is to be looked up after this: whoever replaces
     /// identities does so first and then ends the sessions that are registered.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, limit: usize) -> Membership {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limit: usize,
+        gone: CancellationToken,
+    ) -> Membership {
         let address = address.to_canonical();
         let mut live = self.lock();
         let peer = live.entry(address).or_insert_with(|| {
@@ -66,7 +73,7 @@ impl Peers {
         });
         let peer = Arc::clone(peer);
         let before = peer.connections.fetch_add(1, Ordering::Relaxed);
-        let end = peer.end().clone();
+        let end = peer.end().child_token();
         drop(live);
         let within_limit = before < limit;
         let answered_early = Arc::default();
@@ -75,6 +82,7 @@ impl Peers {
             peer,
             address,
             end,
+            gone,
             within_limit,
             answered_early,
             lane: None,
@@ -107,6 +115,25 @@ impl Peer {
 }
 
 impl Membership {
+    /// Does `work`, no longer than this connection may last; `None` if it had to end.
+    pub(crate) fn during<F: Future>(
+        &self,
+        work: F,
+    ) -> impl Future<Output = Option<F::Output>> + use<F> {
+        let (end, gone) = (self.end.clone(), self.gone.clone());
+        async move {
+            tokio::select! {
+                biased;
+                () = gone.cancelled() => {
+                    // All else that came of the connection as well.
+                    end.cancel();
+                    None
+                }
+                done = end.run_until_cancelled(work) => done,
+            }
+        }
+    }
+
     /// Counts a request; `None` if the peer has `limit` already.
     pub(crate) fn ticket(&self, limit: usize) -> Option<Ticket> {
         let before = self.peer.requests.fetch_add(1, Ordering::Relaxed);
@@ -138,16 +165,17 @@ mod tests {
     fn only_the_sessions_of_those_who_changed_end() {
         let peers = Peers::new(CancellationToken::new());
         let (one, two) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let first = peers.enter(one, 2);
-        let mapped = peers.enter("::ffff:10.0.0.1".parse().unwrap(), 2);
-        let other = peers.enter(two, 2);
+        let enter = |address, limit| peers.enter(address, limit, CancellationToken::new());
+        let first = enter(one, 2);
+        let mapped = enter("::ffff:10.0.0.1".parse().unwrap(), 2);
+        let other = enter(two, 2);
         assert!(first.within_limit && mapped.within_limit);
-        assert!(!peers.enter(one, 2).within_limit);
+        assert!(!enter(one, 2).within_limit);
 
         assert_eq!(peers.end(|peer| peer == one), 2);
         assert!(first.end.is_cancelled() && mapped.end.is_cancelled());
         assert!(!other.end.is_cancelled());
-        let after = peers.enter(one, 2);
+        let after = enter(one, 2);
         assert!(!after.end.is_cancelled(), "a new session is a new one");
 
         peers.kill.cancel();
@@ -160,7 +188,8 @@ mod tests {
     fn requests_are_counted_over_all_connections_of_a_peer() {
         let peers = Peers::new(CancellationToken::new());
         let address = "10.0.0.1".parse().unwrap();
-        let (one, two) = (peers.enter(address, 9), peers.enter(address, 9));
+        let enter = || peers.enter(address, 9, CancellationToken::new());
+        let (one, two) = (enter(), enter());
         let first = one.ticket(2).unwrap();
         let _second = two.ticket(2).unwrap();
         assert!(one.ticket(2).is_none());

@@ -37,7 +37,7 @@ pub(crate) async fn run(
         }
         Some(())
     };
-    if peer.end.run_until_cancelled(carry).await.is_none() {
+    if peer.during(carry).await.is_none() {
         record.ended_by = Some("proxy");
     }
     record.sent = flow.read() - sent + first.len() as u64;

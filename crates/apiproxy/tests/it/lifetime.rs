@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use holdfast_apiproxy::Drained;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::*;
 
@@ -115,6 +116,73 @@ async fn p7_another_address_leaves_connections_alone() {
     // And the same connection goes on.
     slow.write(get("/api")).await;
     assert_eq!(soon("an answer", slow.answer()).await.unwrap().0.code(), 200);
+}
+
+#[tokio::test]
+async fn p7_the_connections_of_an_address_that_is_gone_end() {
+    let go = Arc::new(Notify::new());
+    let api = api(&go).await;
+    let world = world(config(api.address, false), false).await;
+    let mut stays = world.connect().await;
+    stays.write(get("/slow")).await;
+    until("the slow request", || api.seen().len() == 1).await;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
+    let (proxy, ends) = (world.proxy.clone(), (stop.clone(), gone.clone()));
+    let served = tokio::spawn(async move { proxy.serve_at(listener, None, ends.0, ends.1).await });
+    let there = async |target: &str, more: &str| {
+        let mut pipe = Pipe::new(tcp("127.0.0.1", address).await);
+        pipe.write(format!("GET {target} HTTP/1.1\r\nHost: 10.0.0.1\r\n{more}\r\n")).await;
+        assert!(matches!(soon("a head", pipe.head()).await.unwrap().code(), 200 | 101));
+        pipe
+    };
+    let mut watch = there("/api/v1/pods?watch=1", "").await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let mut exec = there("/api/v1/namespaces/n/pods/p/exec", upgrade).await;
+    until("the tunnel", || world.proxy.counters().snapshot().tunnels == 1).await;
+    stop.cancel();
+    soon("the listener's end", served).await.unwrap();
+    let counted = world.proxy.counters().snapshot();
+    assert_eq!((counted.in_flight, counted.tunnels), (3, 1), "nobody has said that it is gone");
+    gone.cancel();
+    assert_eq!(soon("the end of the watch", watch.rest()).await, b"", "it breaks off");
+    assert_eq!(soon("the end of the tunnel", exec.rest()).await, b"");
+    until("nothing is left of them", || {
+        let counted = world.proxy.counters().snapshot();
+        (counted.in_flight, counted.tunnels, counted.connections) == (1, 0, 1)
+    })
+    .await;
+    go.notify_one();
+    assert_eq!(soon("the slow answer", stays.answer()).await.unwrap().1, b"slow");
+}
+
+/// The task that knows the age limit has no part in the proxy: with its last owner it goes.
+#[tokio::test]
+async fn a_proxy_that_nobody_has_any_more_is_gone() {
+    let closed = Arc::new(Notify::new());
+    let tell = Arc::clone(&closed);
+    let api = Api::start(None, move |_, mut pipe, _| {
+        let tell = Arc::clone(&tell);
+        async move {
+            while pipe.head().await.is_some() {
+                pipe.write(ok("{}")).await;
+            }
+            tell.notify_one();
+        }
+    })
+    .await;
+    let world = world(config(api.address, false), false).await;
+    world.proxy.replace_identities(mappings(&[("127.0.0.1", "anna")]), Some(PATIENCE * 10));
+    assert_eq!(world.ask("GET /api HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n").await.0.code(), 200);
+    tokio::select! {
+        () = closed.notified() => panic!("the connection to the API server is kept while there is a proxy"),
+        () = tokio::time::sleep(Duration::from_millis(50)) => {}
+    }
+    world.stop.cancel();
+    drop(world);
+    soon("its connection to the API server ends with it", closed.notified()).await;
 }
 
 #[tokio::test]

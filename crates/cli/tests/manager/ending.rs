@@ -11,7 +11,7 @@ use super::tls::Tls;
 use super::{SOON, ip, netmaker, own_network, until};
 
 #[test]
-fn a_signal_during_the_wait_ends_it_at_once() {
+fn p6_a_signal_during_the_wait_ends_it_at_once() {
     if !own_network("a signal during the wait") {
         return;
     }

@@ -1,6 +1,6 @@
 //! The interface late, never, flapping, with another address, with IPv6; and nothing anywhere else.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ fn servers() -> Vec<String> {
 }
 
 #[test]
-fn bound_as_soon_as_there_is_an_address() {
+fn k10_bound_as_soon_as_there_is_an_address() {
     if !own_network("an address that comes late") {
         return;
     }
@@ -104,7 +104,7 @@ fn the_lines_of_the_guide() {
 
 /// When attempts are spent it goes on watching, and is not ready.
 #[test]
-fn never_and_then_after_all() {
+fn s7_never_and_then_after_all() {
     if !own_network("an interface that never comes") {
         return;
     }
@@ -124,7 +124,7 @@ fn never_and_then_after_all() {
 }
 
 #[test]
-fn it_goes_comes_back_and_changes_its_address() {
+fn p7_it_goes_comes_back_and_changes_its_address() {
     if !own_network("an interface that flaps") {
         return;
     }
@@ -160,8 +160,58 @@ fn it_goes_comes_back_and_changes_its_address() {
     assert_eq!(manager.pid(), pid);
 }
 
+/// The manager's connections that are open.
+fn connections() -> usize {
+    let mut command = Command::new("ss");
+    let output = command.args(["-Htn", "state", "established", "sport", "=", ":8085"]).output();
+    String::from_utf8(output.unwrap().stdout).unwrap().lines().count()
+}
+
+/// An interface that is made anew takes nobody's connection; one that is gone for good takes all of them.
 #[test]
-fn ipv6_beside_ipv4_and_alone() {
+fn p7_connections_of_an_address_that_goes() {
+    if !own_network("connections of an address that goes") {
+        return;
+    }
+    netmaker();
+    ip("addr add 10.90.0.1/24 dev netmaker");
+    let manager = Manager::with_proxy(&[LONG_WAIT]);
+    manager.ready(true);
+    let address = at("10.90.0.1", 8085);
+    let mut client = TcpStream::connect(address).unwrap();
+    let mut asks = || {
+        write!(client, "GET /version HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let (mut text, mut part) = (Vec::new(), [0; 1024]);
+        while !text.ends_with(b"\r\n\r\nok") {
+            let count = client.read(&mut part).unwrap();
+            assert_ne!(count, 0, "{}", String::from_utf8_lossy(&text));
+            text.extend_from_slice(&part[..count]);
+        }
+        assert!(text.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&text));
+    };
+    asks();
+    assert_eq!(connections(), 1);
+    for _ in 0..2 {
+        ip("link del netmaker");
+        until("the listener is closed", || servers().is_empty());
+        netmaker();
+        ip("addr add 10.90.0.1/24 dev netmaker");
+        until("it listens again", || servers() == ["10.90.0.1:8085", "10.90.0.1:8086"]);
+        asks();
+    }
+    ip("link del netmaker");
+    until("the listener is closed", || servers().is_empty());
+    assert_eq!(connections(), 1, "it may come back");
+    let took = until("the connection is closed", || connections() == 0);
+    assert!(took < Duration::from_secs(3) + SOON, "{took:?}");
+    // Whoever comes by the next address has nothing to do with it.
+    netmaker();
+    ip("addr add 10.91.0.1/24 dev netmaker");
+    until("it listens there", || open(at("10.91.0.1", 8085)));
+}
+
+#[test]
+fn p7_ipv6_beside_ipv4_and_alone() {
     if !own_network("IPv6") {
         return;
     }

@@ -9,11 +9,16 @@ mod config;
 mod ending;
 mod health;
 mod interface;
+mod leading;
+mod listener;
 mod metrics;
 mod ports;
 mod process;
+mod reference;
+mod rotation;
 mod tls;
 mod users;
+mod weight;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -27,7 +32,7 @@ const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What takes an event and not a timer takes no longer, on a machine that does other things too. What it
-/// takes at rest is printed by `bound_as_soon_as_there_is_an_address`.
+/// takes at rest is printed by `k10_bound_as_soon_as_there_is_an_address`.
 const SOON: Duration = Duration::from_millis(1500);
 
 /// Puts this test's thread, and all that it starts, into a network of its own; `false` without root.

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig, ServerConnection,
-    SignatureScheme, StreamOwned,
+    ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore,
+    ServerConfig, ServerConnection, SignatureScheme, StreamOwned, WantsVerifier,
 };
 
 /// A certificate for 127.0.0.1, and where it is.
@@ -20,14 +22,31 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new(dir: &Path) -> Self {
+        Self::with(dir, |builder| builder.with_no_client_auth())
+    }
+
+    /// One whose clients must have a certificate that is signed by this authority (PEM).
+    pub(crate) fn demanding(dir: &Path, authority: &[u8]) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        Self::with(dir, |builder| builder.with_client_cert_verifier(verifier))
+    }
+
+    fn with(
+        dir: &Path,
+        clients: impl FnOnce(
+            ConfigBuilder<ServerConfig, WantsVerifier>,
+        ) -> ConfigBuilder<ServerConfig, WantsServerCert>,
+    ) -> Self {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         std::fs::write(dir.join("ca.crt"), made.cert.pem()).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
+        let builder = ServerConfig::builder_with_provider(provider);
+        let config = clients(builder.with_safe_default_protocol_versions().unwrap())
             .with_single_cert(vec![made.cert.der().clone()], key.into())
             .unwrap();
         Self { config: Arc::new(config), dir: dir.to_owned() }
@@ -57,12 +76,17 @@ impl Tls {
 
     /// A kubeconfig for an API server at this address.
     pub(crate) fn kubeconfig(&self, server: SocketAddr) -> PathBuf {
+        self.kubeconfig_of(server, "token: secret")
+    }
+
+    /// One of a user who shows this.
+    pub(crate) fn kubeconfig_of(&self, server: SocketAddr, user: &str) -> PathBuf {
         let path = self.dir.join("kubeconfig");
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters: [{{name: c, cluster: {{server: \"https://{server}\", \
              certificate-authority: {ca}}}}}]\n\
-             users: [{{name: u, user: {{token: secret}}}}]\n\
+             users: [{{name: u, user: {{{user}}}}}]\n\
              contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n",
             ca = self.ca().display()
         );

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::process::{Manager, answer, get};
 use super::tls::Tls;
-use super::{ip, netmaker, own_network, until};
+use super::{SOON, ip, netmaker, own_network, until};
 
 /// What the Netmaker server answers next, and what it was asked.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl World {
 const JANE: &str = "{\"10.90.0.1\":{\"user\":\"jane\",\"groups\":[\"dev\",\"ops\"]}}";
 
 #[test]
-fn users_come_change_and_go() {
+fn p4_s16_users_come_change_and_go() {
     if !own_network("users") {
         return;
     }
@@ -120,10 +120,10 @@ fn users_come_change_and_go() {
     assert!(asked.to_ascii_lowercase().contains("\r\nauthorization: bearer secret\r\n"), "{asked}");
 }
 
-/// Until the first answer nobody is anybody, and the proxy is not ready; the mode stays what it is,
-/// whatever the server says of itself (S4).
+/// Until the first answer nobody is anybody, and the proxy is not ready; the mode stays what it is, whatever
+/// the server says of itself.
 #[test]
-fn before_the_first_answer_nobody_is_anybody() {
+fn s4_auth_stays_auth_and_nobody_is_anybody_before_the_first_answer() {
     if !own_network("no users yet") {
         return;
     }
@@ -150,7 +150,7 @@ fn before_the_first_answer_nobody_is_anybody() {
 
 /// Mappings hold while the server is away, and not for ever.
 #[test]
-fn mappings_expire() {
+fn p4_mappings_expire() {
     if !own_network("users that expire") {
         return;
     }
@@ -209,9 +209,9 @@ fn an_answer_with_a_mark_is_asked_for_by_it() {
     world.manager.ready(true);
 }
 
-/// A server whose certificate nobody vouches for is not sent the token (S8).
+/// A server whose certificate nobody vouches for is not sent the token.
 #[test]
-fn a_server_that_nobody_vouches_for() {
+fn s8_a_server_that_nobody_vouches_for() {
     if !own_network("an unknown certificate") {
         return;
     }
@@ -220,4 +220,29 @@ fn a_server_that_nobody_vouches_for() {
     assert!(world.check().contains("invalid peer certificate"), "{}", world.check());
     assert_eq!(world.script.lock().unwrap().asked, [""; 0]);
     assert_eq!(world.who().0, 503);
+}
+
+/// A server that takes connections and says nothing holds up nothing: neither health nor the listeners.
+#[test]
+fn seen_12_a_silent_server_delays_nobody() {
+    if !own_network("a silent server") {
+        return;
+    }
+    netmaker();
+    ip("addr add 10.90.0.1/24 dev netmaker");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let domain = format!("API_SERVER_DOMAIN={}", silent.local_addr().unwrap());
+    let begin = std::time::Instant::now();
+    let manager = Manager::with_proxy(&["API_TOKEN=secret", &domain]);
+    let health = SocketAddr::from(([127, 0, 0, 1], 8081));
+    until("it is alive", || get(health, "/healthz") == Some((200, "ok".to_owned())));
+    manager.says("Binding proxy to specific IP");
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    until("only users are missing", || {
+        get(health, "/readyz?verbose").is_some_and(|(code, text)| {
+            code == 500 && text.contains("[-]user-sync failed: ") && text.contains("[+]proxy ok")
+        })
+    });
+    let proxy = SocketAddr::from(([10, 90, 0, 1], 8085));
+    assert_eq!(get(proxy, "/api").unwrap().0, 503);
 }

@@ -205,7 +205,7 @@ fn contradictions_are_warned_about() {
 }
 
 #[test]
-fn leader_election_is_on_where_there_are_pods() {
+fn k11_leader_election_is_on_where_there_are_pods_unless_somebody_says_no() {
     let on = |words: &[&str]| read(&[words, &["POD_NAMESPACE=n"]].concat()).election;
     assert!(on(&[]).is_none());
     assert!(on(&["POD_NAME=a", "ENABLE_LEADER_ELECTION=false"]).is_none());

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{Config, RunError, Tasks};
 use crate::api::Api;
-use crate::bind::{self, Bound};
+use crate::bind::{self, Bound, Ends};
 use crate::cluster::Connection;
 use crate::config::{Mode, Proxy, User, Users};
 use crate::health::{Check, Endpoint, Verdict};
@@ -55,7 +55,7 @@ impl Servers {
     ) -> Result<Self, RunError> {
         let proxy = apiproxy::Proxy::new(apiproxy::Config {
             mode: mode(settings),
-            upstream: cluster.upstream.clone(),
+            upstream: cluster.credentials.upstream(),
             hosts: Hosts { names: settings.accept_hosts.clone(), ..Hosts::default() },
             limits: apiproxy::Limits::default(),
             timeouts: apiproxy::Timeouts::default(),
@@ -154,12 +154,13 @@ impl Servers {
         }
         let [proxy, api] = &self.places;
         let (served, tls) = (self.proxy.clone(), self.tls.clone());
-        self.follow(proxy, stop, move |listener, stop| {
+        self.follow(proxy, stop, move |listener, Ends { stop, gone }| {
             let (served, tls) = (served.clone(), tls.clone());
-            async move { served.serve(listener, tls, stop).await }
+            async move { served.serve_at(listener, tls, stop, gone).await }
         });
         let answers = Arc::new(Api { ready: Arc::clone(ready) });
-        self.follow(api, stop, move |listener, stop| {
+        // Its answers are given at once, so that what has come by an address ends soon in any case.
+        self.follow(api, stop, move |listener, Ends { stop, .. }| {
             serve::serve(listener, stop, Arc::clone(&answers))
         });
     }
@@ -168,10 +169,7 @@ impl Servers {
         &self,
         place: &Place,
         stop: &CancellationToken,
-        serve: impl Fn(tokio::net::TcpListener, CancellationToken) -> F
-        + Send
-        + core::marker::Sync
-        + 'static,
+        serve: impl Fn(tokio::net::TcpListener, Ends) -> F + Send + core::marker::Sync + 'static,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
