@@ -28,6 +28,134 @@ pub(crate) enum Command {
     Render(RenderArgs),
     Install(InstallArgs),
     Manager(ManagerArgs),
+    Agent(AgentArgs),
+    Status(StatusArgs),
+    Logs(LogsArgs),
+    Restart(RestartArgs),
+    Stop(StopArgs),
+}
+
+/// Run this machine's services: the Pods of a directory, also as PID 1
+///
+/// What is added, changed or removed in the directory is started, replaced or stopped at once. Containers are
+/// host processes, as with `run`. SIGTERM stops all pods, the last started first, and then the agent; SIGHUP
+/// reads the manifests anew.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 it was stopped; 1 it cannot run; 2 bad usage.")]
+pub(crate) struct AgentArgs {
+    /// The manifests: Pods in .yaml, .yml and .json files; made if it is missing
+    #[arg(long, value_name = "DIR", default_value = "/etc/holdfast/manifests")]
+    pub(crate) manifests: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) place: AgentPlace,
+
+    /// How long stopping everything may take before what is left is killed
+    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = duration)]
+    pub(crate) grace: Duration,
+
+    /// A file with `images:` and `node:`, as for `run`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Mount /proc, /sys, /dev, /run, /tmp and /sys/fs/cgroup where there is nothing, as the first process of a
+    /// machine has to
+    #[arg(long)]
+    pub(crate) mount_missing: bool,
+
+    /// The Kubernetes whose rules hold, 1.29 to 1.36
+    #[arg(long, value_name = "VERSION", default_value = "1.35", value_parser = minor)]
+    pub(crate) kubernetes: u32,
+}
+
+/// Where an agent is found.
+#[derive(Args, Debug)]
+pub(crate) struct AgentPlace {
+    /// Where the agent keeps logs, volumes, images and its socket [default: /var/lib/holdfast for root]
+    #[arg(long, value_name = "DIR", env = "HOLDFAST_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Show the pods of the agent of this machine
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 all manifests are used and all pods are ready or done; 1 they are not; 2 bad \
+                  usage, or there is no agent."
+)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) place: AgentPlace,
+
+    /// What goes to stdout
+    #[arg(short, long, value_enum, default_value_t = StatusAs::Table)]
+    pub(crate) output: StatusAs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusAs {
+    /// A row a pod, and one a container
+    Table,
+    /// Everything the agent knows
+    Json,
+}
+
+/// Print what a container of the agent's pods has written
+#[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 it is printed; 2 bad usage, or there is no such log.")]
+pub(crate) struct LogsArgs {
+    /// The pod
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+
+    /// The container; needed if there are several
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Begin with this many of the last lines [default: all]
+    #[arg(long, value_name = "LINES")]
+    pub(crate) tail: Option<usize>,
+
+    /// Print when each line was written, too
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+
+    #[command(flatten)]
+    pub(crate) place: AgentPlace,
+}
+
+/// Start a pod of the agent again, also one that was stopped
+#[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 it has been started; 2 bad usage, or there is no such pod.")]
+pub(crate) struct RestartArgs {
+    /// The pod
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+
+    #[command(flatten)]
+    pub(crate) place: AgentPlace,
+}
+
+/// Stop a pod of the agent until `holdfast restart`, or everything
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 nothing is left of it, with --all: the agent has begun to stop; 2 bad usage, or there \
+                  is no such pod."
+)]
+pub(crate) struct StopArgs {
+    /// The pod
+    #[arg(value_name = "POD", required_unless_present = "all")]
+    pub(crate) pod: Option<String>,
+
+    /// All pods, the last started first, and then the agent itself
+    #[arg(long, conflicts_with = "pod")]
+    pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) place: AgentPlace,
 }
 
 /// Draw what `run --timeline FILE.json` has written, or compare two runs lane by lane

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agent;
 mod args;
 mod explain;
 mod manager;
@@ -67,6 +68,11 @@ pub fn main() -> ExitCode {
         args::Command::Render(args) => render::run(args),
         args::Command::Install(args) => install(&args),
         args::Command::Manager(args) => manager::run(&args),
+        args::Command::Agent(args) => agent::run(args),
+        args::Command::Status(args) => agent::status(args),
+        args::Command::Logs(args) => agent::logs(args),
+        args::Command::Restart(args) => agent::restart(args),
+        args::Command::Stop(args) => agent::stop(args),
     };
     let code = result.unwrap_or_else(|e| {
         output::error(format_args!("{e:#}"));

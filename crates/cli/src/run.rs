@@ -235,7 +235,8 @@ async fn run_node<R: Runtime + 'static>(
         FaultArg::At(fault) => Some(fault.clone()),
         FaultArg::StaleSubPath => None,
     });
-    let node_options = NodeOptions { schedule: args.schedule, faults: faults.collect() };
+    let node_options =
+        NodeOptions { schedule: args.schedule, faults: faults.collect(), stays: false };
     let parts = NodeParts {
         runtime,
         runtime_events,
@@ -336,7 +337,7 @@ fn images(args: &RunArgs, config: &ConfigFile, state_dir: &Path) -> anyhow::Resu
 }
 
 /// `/var/lib/holdfast` for root; the user's data directory for others.
-fn default_state_dir() -> PathBuf {
+pub(crate) fn default_state_dir() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return "/var/lib/holdfast".into();
     }

@@ -32,6 +32,11 @@ pub enum NodeCommand {
     Stop,
     /// SIGKILL to everything.
     Kill,
+    /// Run another pod.
+    Start(Box<Pod>),
+    /// Delete the pod that was started under this name: it is stopped within its grace period, and a
+    /// notice with [`ChangeKind::Deleted`] says when nothing of it is left.
+    Delete(String),
 }
 
 /// How a node works.
@@ -41,6 +46,8 @@ pub struct NodeOptions {
     pub schedule: bool,
     /// What breaks in every pod, counted from its creation.
     pub faults: Vec<Fault>,
+    /// Whether it goes on when there is nothing left to run, until it is told to stop.
+    pub stays: bool,
 }
 
 /// Who a pod belongs to.
@@ -151,22 +158,14 @@ impl<R: Runtime + 'static> Node<R> {
 
     /// Runs the objects until all are done, or until [`NodeCommand::Stop`] has stopped them.
     pub async fn run(mut self, objects: Vec<Object>) -> Outcome {
-        let now = self.env.clock.now();
-        for mut object in objects {
-            let random = &mut self.random;
-            let mut next = || random.next();
-            let mut maker = Maker::new(&mut next, Timestamp::from_unix(now));
-            maker.admit_object(&mut object);
-            let (schedule, minor) = (self.options.schedule, self.env.options.minor);
-            match object {
-                Object::Pod(pod) => self.start_pod(pod, Owner::Manifest),
-                object => self.controllers.add(object, now, schedule, minor, &mut maker),
-            }
+        for object in objects {
+            self.add(object);
         }
         loop {
             self.reconcile();
             let is_over = self.pods.is_empty() && self.trailers.is_empty();
-            if is_over && (self.stopping || self.controllers.are_done()) {
+            let is_done = !self.options.stays && self.controllers.are_done();
+            if is_over && (self.stopping || is_done) {
                 break;
             }
             let timer = self.next_timer().map(|at| self.env.clock.instant(at));
@@ -174,7 +173,7 @@ impl<R: Runtime + 'static> Node<R> {
                 biased;
                 Some(event) = self.runtime_events.recv() => self.route(event),
                 Some(notice) = self.from_drivers.recv() => self.forward(notice),
-                Some(command) = self.commands.recv() => self.command(&command),
+                Some(command) = self.commands.recv() => self.command(command),
                 Some(end) = self.tasks.join_next() => self.pod_ended(end),
                 Some(trailed) = self.trailers.join_next() => self.trailed(trailed),
                 () = sleep_until(timer) => {}
@@ -186,6 +185,20 @@ impl<R: Runtime + 'static> Node<R> {
         }
         self.outcome.failed.extend(self.controllers.failed_jobs());
         self.outcome
+    }
+
+    /// Takes an object: from now on it runs.
+    fn add(&mut self, mut object: Object) {
+        let now = self.env.clock.now();
+        let random = &mut self.random;
+        let mut next = || random.next();
+        let mut maker = Maker::new(&mut next, Timestamp::from_unix(now));
+        maker.admit_object(&mut object);
+        let (schedule, minor) = (self.options.schedule, self.env.options.minor);
+        match object {
+            Object::Pod(pod) => self.start_pod(pod, Owner::Manifest),
+            object => self.controllers.add(object, now, schedule, minor, &mut maker),
+        }
     }
 
     /// Does what the controllers wish for, until they wish for nothing.
@@ -326,19 +339,46 @@ impl<R: Runtime + 'static> Node<R> {
         let _ = self.watcher.send(notice);
     }
 
-    fn command(&mut self, command: &NodeCommand) {
-        let message = match command {
-            NodeCommand::Stop => Command::Delete { grace: None },
-            NodeCommand::Kill => Command::Kill,
-        };
-        self.stopping = true;
-        if matches!(command, NodeCommand::Kill) {
-            // Nor is anybody waited for who reads.
-            self.is_hasty = true;
-            self.trailers.abort_all();
+    fn command(&mut self, command: NodeCommand) {
+        match command {
+            NodeCommand::Start(pod) if !self.stopping => self.add(Object::Pod(*pod)),
+            NodeCommand::Start(_) => {}
+            NodeCommand::Delete(name) => self.delete_pod(&name),
+            NodeCommand::Stop => self.stop_all(&Command::Delete { grace: None }),
+            NodeCommand::Kill => {
+                // Nor is anybody waited for who reads.
+                self.is_hasty = true;
+                self.trailers.abort_all();
+                self.stop_all(&Command::Kill);
+            }
         }
+    }
+
+    fn stop_all(&mut self, command: &Command) {
+        self.stopping = true;
         for handle in self.pods.values() {
-            let _ = handle.messages.send(Message::Command(message.clone()));
+            let _ = handle.messages.send(Message::Command(command.clone()));
+        }
+    }
+
+    /// Deletes a pod of nobody's: it is told to stop, or its object goes if it has ended.
+    fn delete_pod(&mut self, name: &str) {
+        let is_it = |change: &PodChange| change.pod.metadata.name == name;
+        let ended: Vec<PodUid> = self
+            .ended
+            .iter()
+            .filter(|(_, (owner, change))| *owner == Owner::Manifest && is_it(change))
+            .map(|(uid, _)| Arc::clone(uid))
+            .collect();
+        for uid in ended {
+            if let Some((owner, change)) = self.ended.remove(&uid) {
+                self.bury(owner, change);
+            }
+        }
+        let theirs = |h: &&mut Handle| h.owner == Owner::Manifest && h.name == name;
+        for handle in self.pods.values_mut().filter(theirs) {
+            handle.unwanted = true;
+            let _ = handle.messages.send(Message::Command(Command::Delete { grace: None }));
         }
     }
 

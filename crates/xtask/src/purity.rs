@@ -27,6 +27,7 @@ const HOUSE: &[Room] = &[
         floor: Some(3),
         strangers: &["kube*", "k8s-openapi", "clap*"],
     },
+    Room { name: "holdfast-agent", floor: Some(3), strangers: &["kube*", "k8s-openapi", "clap*"] },
     Room { name: "holdfast-manager", floor: Some(3), strangers: &["holdfast-runtime", "clap*"] },
     Room {
         name: "holdfast-apiproxy",

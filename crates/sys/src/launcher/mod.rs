@@ -41,6 +41,9 @@ pub enum ForkError {
     /// Threads exist already.
     #[error("the launcher must be forked before any thread exists, but there are {0}")]
     Threads(usize),
+    /// Nothing can be known of this process.
+    #[error("cannot read /proc/self/task: {0}; is /proc mounted?")]
+    NoProc(#[source] io::Error),
     /// The system refused.
     #[error("cannot fork the launcher: {0}")]
     Io(#[from] io::Error),
@@ -72,7 +75,7 @@ impl Launcher {
 /// # Errors
 /// If threads exist, or the system refuses.
 pub fn fork() -> Result<Launcher, ForkError> {
-    match threads()? {
+    match threads().map_err(ForkError::NoProc)? {
         1 => {}
         many => return Err(ForkError::Threads(many)),
     }
