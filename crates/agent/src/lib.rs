@@ -17,11 +17,13 @@
 //! | [`manifests`] | the directory, read whole whenever it changes |
 //! | [`logs`] | what containers write, in files that are rotated |
 //! | [`control`] | the socket by which the command line asks and orders |
+//! | [`doctor`] | what a machine lacks, and what to do |
 //! | [`init`] | PID 1: mounts and orphans |
 
 #![forbid(unsafe_code)]
 
 pub mod control;
+pub mod doctor;
 pub mod init;
 pub mod logs;
 pub mod manifests;

@@ -33,6 +33,34 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     Restart(RestartArgs),
     Stop(StopArgs),
+    Doctor(DoctorArgs),
+}
+
+/// Say what this machine lacks, for whom, and what to do about it
+///
+/// Nothing is changed; ports are tried by binding to them for a moment.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 nothing is missing that is needed; 1 something is; 2 bad usage."
+)]
+pub(crate) struct DoctorArgs {
+    /// What the machine is to be used for; each includes those before it
+    #[arg(long = "for", value_enum, value_name = "PURPOSE", default_value_t = Purpose::Kubernetes)]
+    pub(crate) purpose: Purpose,
+
+    /// What goes to stdout
+    #[arg(short, long, value_enum, default_value_t = StatusAs::Table)]
+    pub(crate) output: StatusAs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Purpose {
+    /// Pods as processes: `holdfast run` and `holdfast agent`
+    Pods,
+    /// A WireGuard interface of its own
+    Mesh,
+    /// A kubelet, as k3s has one
+    Kubernetes,
 }
 
 /// Run this machine's services: the Pods of a directory, also as PID 1
@@ -93,9 +121,9 @@ pub(crate) struct StatusArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StatusAs {
-    /// A row a pod, and one a container
+    /// For people
     Table,
-    /// Everything the agent knows
+    /// Everything that is known
     Json,
 }
 

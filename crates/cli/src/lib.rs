@@ -6,6 +6,7 @@
 
 mod agent;
 mod args;
+mod doctor;
 mod explain;
 mod manager;
 mod manifests;
@@ -73,6 +74,7 @@ pub fn main() -> ExitCode {
         args::Command::Logs(args) => agent::logs(args),
         args::Command::Restart(args) => agent::restart(args),
         args::Command::Stop(args) => agent::stop(args),
+        args::Command::Doctor(args) => doctor::run(&args),
     };
     let code = result.unwrap_or_else(|e| {
         output::error(format_args!("{e:#}"));

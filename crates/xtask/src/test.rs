@@ -20,6 +20,7 @@ pub(crate) struct Args {
 /// takes root, and knows itself what its nodes are made of.
 const TOOLS: &[Tool] = &[
     Tool { program: "ip", package: "iproute2", suite: "pods with a network of their own" },
+    Tool { program: "socat", package: "socat", suite: "ports that `doctor` finds taken" },
     Tool { program: "strace", package: "strace", suite: "what `render` writes: nothing" },
     Tool { program: "serf", package: "serf", suite: "clusters of its agents and our members" },
     Tool { program: "wg", package: "wireguard-tools", suite: "our WireGuard under `wg`" },

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test program")]
 
+mod doctor;
 mod pid1;
 mod services;
 

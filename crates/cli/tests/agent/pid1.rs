@@ -22,7 +22,7 @@ const BARE: &[&str] = &[
     "sh",
 ];
 
-fn is_root(test: &str) -> bool {
+pub(crate) fn is_root(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     assert!(root || std::env::var_os("CI").is_none(), "{test} needs root, and CI is set");
     if !root {
