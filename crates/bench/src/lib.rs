@@ -9,8 +9,9 @@
 //! | `peer` | the same pods under `podman kube play`, in the same run, and what it does differently |
 //! | `kubelet` | pods of a real kubelet and of `run --runtime cri` on the same containerd, in the same run |
 //! | `apiproxy` | the API proxy beside `kubectl proxy` and nginx, before the same fast API server |
+//! | `manager` | how long nobody leads, and from the interface's address to a proxy that listens there |
 //! | `smoke` | `engine` and `run` in small, without judging times: for `cargo test` |
-//! | `all` | everything but `kubelet` and `apiproxy`, as one Markdown document |
+//! | `all` | everything but `kubelet`, `apiproxy` and `manager`, as one Markdown document |
 //!
 //! What is compared is measured in turns within one run, so that a busy machine slows both sides.
 
@@ -22,6 +23,7 @@ pub mod explain;
 pub mod helpers;
 pub mod kubelet;
 pub mod machine;
+pub mod manager;
 pub mod peer;
 pub mod report;
 pub mod run;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use holdfast_bench::run::{Holdfast, Size};
-use holdfast_bench::{apiproxy, engine, explain, helpers, kubelet, machine, peer, run};
+use holdfast_bench::{apiproxy, engine, explain, helpers, kubelet, machine, manager, peer, run};
 
 /// Measures holdfast, and prints Markdown
 #[derive(Debug, Parser)]
@@ -45,9 +45,15 @@ enum Command {
     /// A process of `apiproxy`
     #[command(hide = true)]
     ApiproxyInside { role: apiproxy::Role, directory: PathBuf, upstream: Option<SocketAddr> },
+    /// How long nobody leads, and how long the interface is there before the proxy is; needs root, Go and
+    /// holdfast-e2e beside this program, and brings up a control plane
+    Manager,
+    /// A copy of `manager` in a network namespace
+    #[command(hide = true)]
+    ManagerInside { addresses: usize, starts: usize },
     /// The engine and `run` in small, to see that the bench works
     Smoke,
-    /// Everything but the kubelet
+    /// Everything but the kubelet, the proxy and the manager
     All,
 }
 
@@ -55,6 +61,9 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     if let Command::ApiproxyInside { role, directory, upstream } = cli.command {
         return apiproxy::run(role, &directory, upstream);
+    }
+    if let Command::ManagerInside { addresses, starts } = cli.command {
+        return manager::inside(&Holdfast::find(cli.holdfast)?, addresses, starts);
     }
     let is = |commands: &[Command]| commands.contains(&cli.command);
     if is(&[Command::Helpers]) && helpers::inside(&Holdfast::find(cli.holdfast.clone())?)? {
@@ -95,6 +104,10 @@ fn main() -> Result<()> {
     if is(&[Command::Kubelet]) {
         wait(cli.quiet);
         print!("{}", kubelet::report(&holdfast, kubelet::Size::FULL)?);
+    }
+    if is(&[Command::Manager]) {
+        wait(cli.quiet);
+        print!("{}", manager::report(&holdfast, manager::Size::FULL)?);
     }
     Ok(())
 }
