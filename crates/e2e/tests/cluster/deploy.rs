@@ -28,7 +28,7 @@ fn the_manifests_are_the_charts() {
 
 /// What would only fail when it runs, or would be unsafe, fails when it is rendered.
 #[test]
-fn the_chart_refuses_what_cannot_work() {
+fn s13_the_chart_refuses_tokens_in_plain_text_and_what_cannot_work() {
     let helm = go::helm().unwrap();
     let refused = |settings: &[&str], words: &str| {
         let mut command = Command::new(&helm);
@@ -63,7 +63,7 @@ fn the_chart_refuses_what_cannot_work() {
 
 /// No wildcard, nobody whom the values do not name, nothing that is not used.
 #[test]
-fn rights_are_the_least() {
+fn s15_rights_are_the_least() {
     let rendered = deploy::render().unwrap();
     for (name, text) in &rendered {
         assert!(
@@ -82,7 +82,7 @@ fn rights_are_the_least() {
 /// The kubelet keeps the order: the manager's container starts when netclient has its interface, however
 /// late that is.
 #[tokio::test]
-async fn a_native_sidecar_comes_first() {
+async fn k10_a_native_sidecar_comes_first() {
     if !possible() {
         return;
     }
