@@ -10,8 +10,9 @@
 //! | `kubelet` | pods of a real kubelet and of `run --runtime cri` on the same containerd, in the same run |
 //! | `apiproxy` | the API proxy beside `kubectl proxy` and nginx, before the same fast API server |
 //! | `manager` | how long nobody leads, and from the interface's address to a proxy that listens there |
+//! | `wireguard` | our data plane beside wireguard-go, and with a hundred peers |
 //! | `smoke` | `engine` and `run` in small, without judging times: for `cargo test` |
-//! | `all` | everything but `kubelet`, `apiproxy` and `manager`, as one Markdown document |
+//! | `all` | everything but `kubelet`, `apiproxy`, `manager` and `wireguard`, as one Markdown document |
 //!
 //! What is compared is measured in turns within one run, so that a busy machine slows both sides.
 
@@ -28,6 +29,7 @@ pub mod peer;
 pub mod report;
 pub mod run;
 pub mod stats;
+pub mod wireguard;
 
 mod bare;
 mod cases;

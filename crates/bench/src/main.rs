@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use holdfast_bench::run::{Holdfast, Size};
-use holdfast_bench::{apiproxy, engine, explain, helpers, kubelet, machine, manager, peer, run};
+use holdfast_bench::{
+    apiproxy, engine, explain, helpers, kubelet, machine, manager, peer, run, wireguard,
+};
 
 /// Measures holdfast, and prints Markdown
 #[derive(Debug, Parser)]
@@ -51,6 +53,16 @@ enum Command {
     /// A copy of `manager` in a network namespace
     #[command(hide = true)]
     ManagerInside { addresses: usize, starts: usize },
+    /// Our WireGuard beside wireguard-go, and with many peers; needs root, iperf3 and wireguard-go
+    Wireguard,
+    /// A process of `wireguard`
+    #[command(hide = true)]
+    WireguardInside {
+        role: wireguard::Role,
+        first: u8,
+        #[arg(allow_negative_numbers = true)]
+        count: i16,
+    },
     /// The engine and `run` in small, to see that the bench works
     Smoke,
     /// Everything but the kubelet, the proxy and the manager
@@ -64,6 +76,9 @@ fn main() -> Result<()> {
     }
     if let Command::ManagerInside { addresses, starts } = cli.command {
         return manager::inside(&Holdfast::find(cli.holdfast)?, addresses, starts);
+    }
+    if let Command::WireguardInside { role, first, count } = cli.command {
+        return wireguard::run(role, first, count);
     }
     let is = |commands: &[Command]| commands.contains(&cli.command);
     if is(&[Command::Helpers]) && helpers::inside(&Holdfast::find(cli.holdfast.clone())?)? {
@@ -81,6 +96,11 @@ fn main() -> Result<()> {
     if is(&[Command::Apiproxy]) {
         wait(cli.quiet);
         print!("{}", apiproxy::report(apiproxy::Size::FULL)?);
+        return Ok(());
+    }
+    if is(&[Command::Wireguard]) {
+        wait(cli.quiet);
+        print!("{}", wireguard::report(wireguard::Size::FULL)?);
         return Ok(());
     }
     let holdfast = Holdfast::find(cli.holdfast)?;

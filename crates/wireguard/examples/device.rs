@@ -3,13 +3,14 @@
 
 #![allow(missing_docs, reason = "a program")]
 
-use holdfast_wireguard::{Device, Options};
+use holdfast_wireguard::{Backend, Device, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let mut options = Options::new(&words.next().ok_or("usage: device NAME [MTU]")?);
+    options.backend = Backend::Userspace;
     if let Some(mtu) = words.next() {
         options.mtu = mtu.parse()?;
     }

@@ -17,7 +17,7 @@ pub struct Update {
     pub listen_port: Option<u16>,
     /// The mark of the packets between the peers, for rules of routing; 0 is none.
     pub fwmark: Option<u32>,
-    /// Whether peers that are not named here are removed.
+    /// Whether all peers are removed first, with their sessions.
     pub replace_peers: bool,
     /// Peers to add, to change and to remove.
     pub peers: Vec<PeerUpdate>,

@@ -1,5 +1,6 @@
-//! A device.
+//! A device: the kernel's, or our own.
 
+use std::collections::HashSet;
 use std::io;
 
 use ipnet::IpNet;
@@ -7,6 +8,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::config::{Peer, PeerUpdate, Status, Update};
+use crate::kernel::Kernel;
 use crate::key::PublicKey;
 use crate::link::Links;
 use crate::uapi::{Server, ServerError, socket_path};
@@ -18,20 +20,34 @@ pub const MTU: u16 = 1420;
 /// Who answers that many handshakes a second spends about a tenth of a processor on them.
 const LOAD: u32 = 500;
 
+/// Whose data plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The kernel's if it has one, else our own.
+    #[default]
+    Auto,
+    /// The kernel's.
+    Kernel,
+    /// Our own.
+    Userspace,
+}
+
 /// How a device is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// The name of the interface, up to 15 bytes.
     pub name: String,
+    /// Whose data plane.
+    pub backend: Backend,
     /// The UDP port to listen at, 0 for one of the kernel's choice.
     pub listen_port: u16,
     /// The longest packet of the interface, in bytes; see [`crate::mtu_for`].
     pub mtu: u16,
     /// The addresses of the interface; with each a route to its network.
     pub addresses: Vec<IpNet>,
-    /// Whether `wg` can talk to it: `/var/run/wireguard/NAME.sock`.
+    /// Whether `wg` can talk to a device of our own: `/var/run/wireguard/NAME.sock`.
     pub uapi: bool,
-    /// How many handshakes a second are answered before those who begin one have to prove
+    /// Of our own: how many handshakes a second are answered before those who begin one have to prove
     /// their address by a cookie.
     pub handshakes_per_second: u32,
 }
@@ -42,6 +58,7 @@ impl Options {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            backend: Backend::default(),
             listen_port: 0,
             mtu: MTU,
             addresses: Vec::new(),
@@ -61,6 +78,21 @@ pub enum CreateError {
     Name {
         /// The name.
         name: String,
+    },
+    /// The kernel has no WireGuard, and its own was wanted.
+    #[error(
+        "the kernel has no WireGuard: load its module wireguard, or take the userspace data plane"
+    )]
+    NoKernel,
+    /// The kernel has WireGuard, and makes no interface.
+    #[error("cannot make the WireGuard interface {name}: {hint}")]
+    Kernel {
+        /// Its name.
+        name: String,
+        /// What to do about it.
+        hint: &'static str,
+        /// Why.
+        source: io::Error,
     },
     /// No interface.
     #[error("cannot make the interface {name}: {hint}")]
@@ -129,7 +161,13 @@ pub struct Device {
     name: String,
     /// Ends before the data plane: fields are dropped in their order.
     _uapi: Option<Server>,
-    plane: Userspace,
+    plane: Plane,
+}
+
+#[derive(Debug)]
+enum Plane {
+    Kernel(Kernel, watch::Sender<Option<String>>),
+    Userspace(Userspace),
 }
 
 impl Device {
@@ -143,21 +181,35 @@ impl Device {
         if !is_name(name) {
             return Err(CreateError::Name { name: name.clone() });
         }
-        let started = Userspace::start(name, options.listen_port, options.handshakes_per_second);
-        let plane = started.map_err(|(part, source)| match part {
-            Part::Tun => CreateError::Tun { name: name.clone(), hint: hint(&source), source },
-            Part::Udp => CreateError::Listen { port: options.listen_port, source },
-            Part::Thread => CreateError::Thread(source),
-        })?;
+        let plane = match options.backend {
+            Backend::Userspace => userspace(options)?,
+            backend => match (kernel(options)?, backend) {
+                (Some(plane), _) => plane,
+                (None, Backend::Kernel) => return Err(CreateError::NoKernel),
+                (None, _) => userspace(options)?,
+            },
+        };
         let configure = |source| CreateError::Configure { name: name.clone(), source };
         let links = Links::open().map_err(CreateError::Netlink)?;
         let index = links.index(name).await.map_err(configure)?;
         links.bring_up(index, options.mtu, &options.addresses).await.map_err(configure)?;
-        let uapi = match options.uapi {
-            true => Some(Server::start(&socket_path(name), plane.answerer())?),
-            false => None,
+        let uapi = match &plane {
+            Plane::Userspace(plane) if options.uapi => {
+                Some(Server::start(&socket_path(name), plane.answerer())?)
+            }
+            // `wg` asks the kernel itself.
+            _ => None,
         };
         Ok(Self { name: name.clone(), _uapi: uapi, plane })
+    }
+
+    /// Whose data plane it is.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        match self.plane {
+            Plane::Kernel(..) => Backend::Kernel,
+            Plane::Userspace(_) => Backend::Userspace,
+        }
     }
 
     /// The name of the interface.
@@ -171,7 +223,11 @@ impl Device {
     /// # Errors
     /// If a port is taken, a mark not allowed, or the interface gone.
     pub async fn update(&self, update: Update) -> Result<(), DeviceError> {
-        self.plane.update(update).await.map_err(|source| self.refused("changed", source))
+        let result = match &self.plane {
+            Plane::Kernel(kernel, _) => kernel.update(&update),
+            Plane::Userspace(plane) => plane.update(update).await,
+        };
+        result.map_err(|source| self.refused("changed", source))
     }
 
     /// Makes these its peers. Those that stay keep their sessions, and their endpoints if they have been
@@ -181,9 +237,11 @@ impl Device {
     /// If the interface is gone.
     pub async fn set_peers(&self, peers: &[Peer]) -> Result<(), DeviceError> {
         let before = self.status().await?;
-        let updates: Vec<PeerUpdate> =
-            peers.iter().map(|peer| peer.update(before.peer(&peer.public_key))).collect();
-        self.update(Update { replace_peers: true, peers: updates, ..Update::default() }).await
+        let wanted: HashSet<PublicKey> = peers.iter().map(|peer| peer.public_key).collect();
+        let gone = before.peers.iter().filter(|peer| !wanted.contains(&peer.public_key));
+        let gone = gone.map(|peer| PeerUpdate::removal(peer.public_key));
+        let stay = peers.iter().map(|peer| peer.update(before.peer(&peer.public_key)));
+        self.update(Update { peers: gone.chain(stay).collect(), ..Update::default() }).await
     }
 
     /// What is the case.
@@ -191,32 +249,71 @@ impl Device {
     /// # Errors
     /// If the interface is gone.
     pub async fn status(&self) -> Result<Status, DeviceError> {
-        let everything = self.plane.tell().await;
-        Ok(everything.map_err(|source| self.refused("asked", source))?.status)
+        let result = match &self.plane {
+            Plane::Kernel(kernel, _) => kernel.status(),
+            Plane::Userspace(plane) => plane.tell().await.map(|everything| everything.status),
+        };
+        result.map_err(|source| self.refused("asked", source))
     }
 
     /// Begins a handshake with a peer now, whether or not there is a session: its end shows in the
-    /// status.
+    /// status. The kernel cannot be asked to: it begins one when there is something to send.
     ///
     /// # Errors
-    /// If there is no such peer, or the interface is gone.
+    /// If there is no such peer, the interface is gone, or it is the kernel's (`Unsupported`).
     pub async fn handshake(&self, peer: PublicKey) -> Result<(), DeviceError> {
-        match self.plane.handshake(peer).await {
+        let result = match &self.plane {
+            Plane::Kernel(..) => Err(io::ErrorKind::Unsupported.into()),
+            Plane::Userspace(plane) => plane.handshake(peer).await,
+        };
+        match result {
             Ok(true) => Ok(()),
             Ok(false) => Err(DeviceError::NoPeer { name: self.name.clone(), peer }),
             Err(source) => Err(self.refused("asked", source)),
         }
     }
 
-    /// Becomes the reason why the interface has ended, should somebody remove it.
+    /// Becomes the reason why the interface has ended, should somebody remove it. Of the kernel's, that
+    /// is for [`crate::follow`] to see.
     #[must_use]
     pub fn ended(&self) -> watch::Receiver<Option<String>> {
-        self.plane.ended()
+        match &self.plane {
+            Plane::Kernel(_, sender) => sender.subscribe(),
+            Plane::Userspace(plane) => plane.ended(),
+        }
     }
 
     fn refused(&self, what: &'static str, source: io::Error) -> DeviceError {
         DeviceError::Refused { name: self.name.clone(), what, source }
     }
+}
+
+fn userspace(options: &Options) -> Result<Plane, CreateError> {
+    let Options { name, listen_port: port, .. } = options;
+    let started = Userspace::start(name, *port, options.handshakes_per_second);
+    started.map(Plane::Userspace).map_err(|(part, source)| match part {
+        Part::Tun => CreateError::Tun { name: name.clone(), hint: hint(&source), source },
+        Part::Udp => CreateError::Listen { port: *port, source },
+        Part::Thread => CreateError::Thread(source),
+    })
+}
+
+/// `None` if the kernel has no WireGuard.
+fn kernel(options: &Options) -> Result<Option<Plane>, CreateError> {
+    let (name, port) = (&options.name, options.listen_port);
+    let refused = |source: io::Error| {
+        let hint = match source.kind() {
+            io::ErrorKind::AlreadyExists => "there is an interface of that name (ip link del it?)",
+            io::ErrorKind::PermissionDenied => "that takes CAP_NET_ADMIN",
+            _ => "the kernel refuses",
+        };
+        CreateError::Kernel { name: name.clone(), hint, source }
+    };
+    let Some(kernel) = Kernel::create(name).map_err(refused)? else { return Ok(None) };
+    // It listens once it is up; that the port is taken shows then.
+    let update = Update { listen_port: Some(port), ..Update::default() };
+    kernel.update(&update).map_err(|source| CreateError::Listen { port, source })?;
+    Ok(Some(Plane::Kernel(kernel, watch::Sender::new(None))))
 }
 
 /// The kernel: dev_valid_name.

@@ -23,6 +23,7 @@ mod allowed;
 mod config;
 mod device;
 mod follow;
+mod kernel;
 mod key;
 mod link;
 pub mod retry;
@@ -30,7 +31,7 @@ pub mod uapi;
 mod userspace;
 
 pub use config::{Drops, Peer, PeerStatus, PeerUpdate, Status, Update};
-pub use device::{CreateError, Device, DeviceError, MTU, Options};
+pub use device::{Backend, CreateError, Device, DeviceError, MTU, Options};
 pub use follow::{Interface, follow};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use link::mtu_for;

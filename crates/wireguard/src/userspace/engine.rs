@@ -166,7 +166,7 @@ impl Engine {
             ours.into_iter().for_each(|slot| self.peers.remove(slot));
         }
         if update.replace_peers {
-            for slot in self.peers.others(&update.peers) {
+            for slot in self.peers.slots() {
                 self.peers.remove(slot);
             }
         }

@@ -46,6 +46,9 @@ const RESPONSE: u8 = 2;
 const COOKIE: u8 = 3;
 const DATA: u8 = 4;
 
+/// The priority of the thread (`nice`).
+const NICE: i32 = -10;
+
 /// A device of our own; its interface is gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Userspace {
@@ -93,6 +96,9 @@ impl Userspace {
         let (sender, ended) = watch::channel(None);
         let name = name.to_owned();
         let work = move || {
+            // A network interface comes before those who use it, as the kernel's own do; who may not say so
+            // has one that is slower on a busy machine.
+            let _ = rustix::process::setpriority_process(None, NICE);
             let why = match engine.run() {
                 Ok(()) => "it was closed".to_owned(),
                 Err(error) => {

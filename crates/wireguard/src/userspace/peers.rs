@@ -183,12 +183,9 @@ impl Peers {
         self.free.push(slot);
     }
 
-    /// The slots of all that are not among these.
-    pub(super) fn others(&self, keep: &[PeerUpdate]) -> Vec<usize> {
-        let keep: std::collections::HashSet<&PublicKey> =
-            keep.iter().map(|update| &update.public_key).collect();
-        let others = self.by_key.iter().filter(|(key, _)| !keep.contains(key));
-        others.map(|(_, slot)| *slot).collect()
+    /// The slots of all.
+    pub(super) fn slots(&self) -> Vec<usize> {
+        self.by_key.values().copied().collect()
     }
 }
 
@@ -245,8 +242,8 @@ mod tests {
         }
         let index = peers.iter().next().unwrap().index;
         assert!(peers.by_packet(index << 8 | 7).is_some());
-        let keep = [with(50, &[])];
-        for slot in peers.others(&keep) {
+        let kept = peers.by_key(&key(50)).unwrap();
+        for slot in peers.slots().into_iter().filter(|slot| *slot != kept) {
             peers.remove(slot);
         }
         assert_eq!(peers.iter().count(), 1);

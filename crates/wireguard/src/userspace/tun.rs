@@ -6,6 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use tun_rs::VIRTIO_NET_HDR_LEN as HEADER;
 use tun_rs::{DeviceBuilder, ExpandBuffer, GROTable, IDEAL_BATCH_SIZE, SyncDevice};
 
+/// So many packets wait in the interface; what is more is lost. The kernel's WireGuard keeps as many
+/// (MAX_QUEUED_PACKETS); the default of a TUN, 500, is full after 3 ms of small packets.
+const QUEUE: u32 = 1024;
+
 /// The largest packet, with some room for what encryption adds.
 const LONGEST: usize = 65_536 + 64;
 
@@ -80,7 +84,7 @@ impl Tun {
     pub(super) fn open(name: &str) -> io::Result<Self> {
         let builder = DeviceBuilder::new().name(name).inherit_enable_state();
         let offload = |options: &mut tun_rs::DeviceBuilderGuard<'_>| {
-            options.offload(true);
+            options.offload(true).tx_queue_len(QUEUE);
         };
         let device = builder.with(offload).build_sync()?;
         device.set_nonblocking(true)?;

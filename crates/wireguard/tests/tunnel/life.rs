@@ -150,6 +150,12 @@ fn wg_show_and_wg_set() {
     a.must("wg syncconf wg0 /dev/stdin", &configuration);
     let after = runtime().block_on(device.status()).unwrap();
     assert_eq!(before.peers[0].last_handshake, after.peers[0].last_handshake);
+    // Another configuration is another: nothing is left of what was before.
+    let secret = PresharedKey::generate().expose_base64();
+    a.must(&format!("wg set wg0 peer {} preshared-key /dev/stdin", two.key), &secret);
+    a.must("wg setconf wg0 /dev/stdin", &configuration);
+    let status = runtime().block_on(device.status()).unwrap();
+    assert!(!status.peers[0].has_preshared_key);
     a.must(&format!("wg set wg0 peer {} remove", two.key), "");
     assert!(runtime().block_on(device.status()).unwrap().peers.is_empty());
     // A port that is taken is refused, and nothing changes.

@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test program")]
 
+mod kernel;
 mod life;
 mod many;
 mod others;

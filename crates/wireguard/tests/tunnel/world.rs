@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use holdfast_wireguard::{
-    Device, Options, Peer, PeerStatus, PrivateKey, PublicKey, Status, Update,
+    Backend, Device, Options, Peer, PeerStatus, PrivateKey, PublicKey, Status, Update,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -160,6 +160,7 @@ pub struct Ours {
 /// Options of a device whose addresses within are 10.44.0.N and fd44::N.
 pub fn options(number: u8) -> Options {
     Options {
+        backend: Backend::Userspace,
         addresses: vec![
             format!("10.44.0.{number}/24").parse().unwrap(),
             format!("fd44::{number}/64").parse().unwrap(),

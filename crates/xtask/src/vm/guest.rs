@@ -20,13 +20,15 @@ pub(super) struct Suites {
     cli: PathBuf,
     /// `crates/runtime/tests/process`.
     process: PathBuf,
+    /// `crates/wireguard/tests/tunnel`.
+    tunnel: PathBuf,
 }
 
 /// Builds them.
 pub(super) fn suites() -> Result<Suites> {
     // All of the workspace, so that it is built with the same features as by `cargo xtask test`.
     let tests = cargo(["test", "--workspace", "--no-run", "--locked", "--message-format", "json"])
-        .args(["--test", "it", "--test", "process"])
+        .args(["--test", "it", "--test", "process", "--test", "tunnel"])
         .text()
         .context("the tests for the virtual machine cannot be built")?;
     // `cargo test` would make tests of these, too.
@@ -35,7 +37,7 @@ pub(super) fn suites() -> Result<Suites> {
         .text()
         .context("the programs of the tests for the virtual machine cannot be built")?;
     let mut programs = Vec::new();
-    let (mut cli, mut process) = (None, None);
+    let (mut cli, mut process, mut tunnel) = (None, None, None);
     for message in tests
         .lines()
         .chain(examples.lines())
@@ -47,6 +49,7 @@ pub(super) fn suites() -> Result<Suites> {
         match (message["target"]["name"].as_str(), message["target"]["kind"][0].as_str()) {
             (Some("it"), Some("test")) if of("crates/cli") => cli = Some(program.clone()),
             (Some("process"), Some("test")) => process = Some(program.clone()),
+            (Some("tunnel"), Some("test")) => tunnel = Some(program.clone()),
             // Suites that need nothing of a kernel.
             (_, Some("test")) => continue,
             _ => {}
@@ -58,15 +61,19 @@ pub(super) fn suites() -> Result<Suites> {
         programs,
         cli: cli.with_context(|| format!("{missing}it"))?,
         process: process.with_context(|| format!("{missing}process"))?,
+        tunnel: tunnel.with_context(|| format!("{missing}tunnel"))?,
     })
 }
 
 /// The command to run, for the shell.
 pub(super) fn command(suites: &Suites, words: &[String]) -> String {
     let (cli, process) = (suites.cli.display(), suites.process.display());
+    let cgroup2 = format!("'{cli}' cgroup2::");
+    let wireguard = format!("'{}' kernel::", suites.tunnel.display());
     match words {
-        [] => format!("'{cli}' cgroup2::"),
-        [word] if word == "cgroup2" => command(suites, &[]),
+        [] => format!("{cgroup2} && {wireguard}"),
+        [word] if word == "cgroup2" => cgroup2,
+        [word] if word == "wireguard" => wireguard,
         [word] if word == "all" => {
             format!("'{process}'; process=$?; '{cli}' && [ $process = 0 ]")
         }
@@ -123,7 +130,7 @@ fn module_place(module: &Path) -> PathBuf {
 /// Programs of the host that tests run, because they are written for its options and its words. The
 /// rest is busybox'.
 const OF_THE_HOST: &str = "sh bash basename cat chmod chown cp cut date dd df dirname du echo env expr \
-    false grep groups head hostname id kill ldd ln ls mkdir mkfifo mknod mount mv nproc printenv printf \
+    false grep groups head hostname id ip kill ldd ln ls mkdir mkfifo mknod mount mv nproc printenv printf \
     ps pwd readlink realpath rm rmdir sed seq setpriv setsid sleep sort stat stty sync tail taskset tee \
     test timeout touch tr true truncate tty umount uname unshare wc whoami yes";
 

@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Give the machine up after this many seconds of real time
     #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
     timeout: u64,
-    /// `cgroup2` (the default) or `all`: the suites to run; else a command for the machine's shell
+    /// `cgroup2`, `wireguard`, both (the default) or `all` of cgroup2: the suites to run; else a command for the machine's shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }

@@ -19,8 +19,24 @@ pub(super) struct Kernel {
 /// Names the kernel of the day; small, because it is for virtual machines.
 const KERNEL: &str = "linux-image-cloud-amd64";
 
-/// Roots of containers, and the network of pods. What one needs comes before it.
-const MODULES: [&str; 5] = ["overlay", "llc", "stp", "bridge", "veth"];
+/// Roots of containers, the network of pods, WireGuard. What one needs comes before it.
+const MODULES: [&str; 15] = [
+    "overlay",
+    "llc",
+    "stp",
+    "bridge",
+    "veth",
+    "tun",
+    "libcurve25519-generic",
+    "curve25519-x86_64",
+    "libchacha",
+    "chacha-x86_64",
+    "poly1305-x86_64",
+    "libchacha20poly1305",
+    "udp_tunnel",
+    "ip6_udp_tunnel",
+    "wireguard",
+];
 
 /// Debian's kernel, fetched once.
 pub(super) fn kernel(no_install: bool) -> Result<Kernel> {
