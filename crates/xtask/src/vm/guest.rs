@@ -1,5 +1,6 @@
 //! What is in the virtual machine: the suites, a userland, and the script that is its init.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -151,6 +152,12 @@ fn userland(archive: &mut Archive<BufWriter<File>>, busybox: &Path) -> Result<()
             archive.copy(&library, &place(&library))?;
         }
         archive.copy(&program, &place(&program))?;
+        // Under every path that it has, so that busybox' own is not found first.
+        for other in places(program.file_name().unwrap_or_default()) {
+            if other.is_file() && !archive.has(&place(&other)) {
+                archive.symlink(place(&other), &place(&program).to_string_lossy())?;
+            }
+        }
     }
     archive.copy(busybox, &place(Path::new("/bin/busybox")))?;
     for applet in Run::new(busybox).args(["--list-full"]).text()?.lines() {
@@ -175,8 +182,11 @@ fn userland(archive: &mut Archive<BufWriter<File>>, busybox: &Path) -> Result<()
 
 /// Where the shell would find a program.
 fn find(program: &str) -> Option<PathBuf> {
-    let places = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map(|dir| Path::new(dir).join(program));
-    places.into_iter().find(|path| path.is_file())
+    places(program.as_ref()).into_iter().find(|path| path.is_file())
+}
+
+fn places(program: &OsStr) -> [PathBuf; 4] {
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map(|dir| Path::new(dir).join(program))
 }
 
 /// Where something goes, links to directories followed as they are on the host.
