@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::config::{Peer, PeerUpdate, Status, Update};
+use crate::health::{Health, ping};
 use crate::kernel::Kernel;
 use crate::key::PublicKey;
 use crate::link::Links;
@@ -271,6 +274,26 @@ impl Device {
             Ok(false) => Err(DeviceError::NoPeer { name: self.name.clone(), peer }),
             Err(source) => Err(self.refused("asked", source)),
         }
+    }
+
+    /// How a peer is: how old its keys are, and whether `address`, one of those that are behind it,
+    /// answers within `patience`. In the network namespace of the interface.
+    ///
+    /// # Errors
+    /// If there is no such peer, the interface is gone, or without CAP_NET_RAW.
+    pub async fn health(
+        &self,
+        peer: PublicKey,
+        address: IpAddr,
+        patience: Duration,
+    ) -> Result<Health, DeviceError> {
+        let echo = ping(&self.name, address, patience).await;
+        let round_trip = echo.map_err(|source| self.refused("probed", source))?;
+        let status = self.status().await?;
+        let Some(status) = status.peer(&peer) else {
+            return Err(DeviceError::NoPeer { name: self.name.clone(), peer });
+        };
+        Ok(Health { handshake_age: status.handshake_age(), round_trip })
     }
 
     /// Becomes the reason why the interface has ended, should somebody remove it. Of the kernel's, that

@@ -170,6 +170,34 @@ fn wg_show_and_wg_set() {
     assert!(!a.program("ip link show wg0", "").status.success(), "the interface is still there");
 }
 
+/// A peer is well as long as it answers through the tunnel.
+#[test]
+fn health() {
+    if !can_run("health") {
+        return;
+    }
+    let Pair { one, two, a, b: _b } = Pair::new();
+    let Ours { device, .. } = one;
+    let key = two.key;
+    let (device, first) = a.wait(async move {
+        let probe = async |address: &str, patience| {
+            let patience = Duration::from_millis(patience);
+            device.health(key, address.parse().unwrap(), patience).await.unwrap()
+        };
+        let all = [probe("10.44.0.2", 20_000).await, probe("fd44::2", 20_000).await];
+        (device, all)
+    });
+    for health in first {
+        assert!(health.handshake_age.is_some() && health.round_trip.is_some(), "{health:?}");
+    }
+    two.set_peers(&[]);
+    let lost = a.wait(async move {
+        let patience = Duration::from_millis(600);
+        device.health(key, "10.44.0.2".parse().unwrap(), patience).await.unwrap()
+    });
+    assert!(lost.handshake_age.is_some() && lost.round_trip.is_none(), "{lost:?}");
+}
+
 /// Somebody removes the interface.
 #[test]
 fn the_interface_is_removed() {
