@@ -68,7 +68,7 @@
 //! | [`event`] | inputs and outputs |
 //! | [`machine`] | the node |
 //! | `envelope`, `message` | how a datagram is sealed, and what it says |
-//! | `sim` | (tests) a network of up to 1,000 nodes in virtual time, in which every fault happens |
+//! | `sim` | (tests) a network of nodes in virtual time, in which every fault happens |
 //!
 //! `docs/membership.md` has the formats, the keys and how they are derived, and the argument why who is not
 //! admitted stays out, with its limits.

@@ -85,13 +85,13 @@ fn sixty_four_nodes() {
 }
 
 #[test]
-#[ignore = "a quarter of a minute; cargo test -p holdfast-membership -- --ignored --nocapture"]
+#[ignore = "most of a minute; cargo test -p holdfast-membership -- --ignored --nocapture"]
 fn two_hundred_and_fifty_six_nodes() {
     check(256, 20);
 }
 
 #[test]
-#[ignore = "minutes; cargo test -p holdfast-membership -- --ignored --nocapture"]
+#[ignore = "more than five minutes; cargo test -p holdfast-membership -- --ignored --nocapture"]
 fn a_thousand_nodes() {
     check(1000, 20);
 }
