@@ -37,7 +37,7 @@ pub struct Size {
 
 impl Size {
     /// About three minutes.
-    pub const FULL: Self = Self { rounds: 3, seconds: 3, peers: 100 };
+    pub const FULL: Self = Self { rounds: 3, seconds: 2, peers: 100 };
 }
 
 /// Throughput and round trips of both, and of ours with many peers.
