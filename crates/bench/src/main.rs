@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,10 +42,14 @@ enum Command {
     /// holdfast-e2e beside this program, and brings up a cluster
     Kubelet,
     /// The API proxy beside kubectl proxy and nginx; needs wrk
-    Apiproxy,
+    Apiproxy {
+        /// Of a cluster with the image busybox: compares before its API server, too; needs kubectl
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
+    },
     /// A process of `apiproxy`
     #[command(hide = true)]
-    ApiproxyInside { role: apiproxy::Role, directory: PathBuf, upstream: Option<SocketAddr> },
+    ApiproxyInside { role: apiproxy::Role, directory: PathBuf, upstream: Option<String> },
     /// How long nobody leads, and how long the interface is there before the proxy is; needs root, Go and
     /// holdfast-e2e beside this program, and brings up a control plane
     Manager,
@@ -72,7 +75,7 @@ enum Command {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     if let Command::ApiproxyInside { role, directory, upstream } = cli.command {
-        return apiproxy::run(role, &directory, upstream);
+        return apiproxy::run(role, &directory, upstream.as_deref());
     }
     if let Command::ManagerInside { addresses, starts } = cli.command {
         return manager::inside(&Holdfast::find(cli.holdfast)?, addresses, starts);
@@ -93,9 +96,11 @@ fn main() -> Result<()> {
     if is(&[Command::Engine]) {
         return Ok(());
     }
-    if is(&[Command::Apiproxy]) {
+    if let Command::Apiproxy { kubeconfig } = &cli.command {
         wait(cli.quiet);
-        print!("{}", apiproxy::report(apiproxy::Size::FULL)?);
+        for section in apiproxy::report(apiproxy::Size::FULL, kubeconfig.as_deref())? {
+            print!("{section}");
+        }
         return Ok(());
     }
     if is(&[Command::Wireguard]) {

@@ -2,13 +2,13 @@
 //! an API server that always gives the same answer, and holdfast's proxy.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use holdfast_apiproxy::{
-    Config, Hosts, Identity, Limits, Mode, Proxy, SystemNames, Timeouts, Token, Unmapped, Upstream,
+    ClientCertificate, Config, Hosts, Identity, Limits, Mode, Proxy, SystemNames, Timeouts, Token,
+    Unmapped, Upstream,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -31,7 +31,7 @@ pub enum Role {
 ///
 /// # Errors
 /// If the certificates in `directory` cannot be used, or no port is free.
-pub fn run(role: Role, directory: &Path, upstream: Option<SocketAddr>) -> Result<()> {
+pub fn run(role: Role, directory: &Path, upstream: Option<&str>) -> Result<()> {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
@@ -63,23 +63,28 @@ pub fn run(role: Role, directory: &Path, upstream: Option<SocketAddr>) -> Result
     })
 }
 
-fn config(directory: &Path, upstream: SocketAddr) -> Result<Config> {
+fn config(directory: &Path, upstream: &str) -> Result<Config> {
+    let file = |name: &str| std::fs::read(directory.join(name)).ok();
+    let groups = file("groups").map_or_else(|| b"wireguard-peers".to_vec(), |groups| groups);
+    let group = String::from_utf8(groups)?;
+    let client = file("client.crt").zip(file("client.key"));
+    let token = directory.join("token");
     let user = Identity {
         user: "wireguard-peer".into(),
-        groups: vec!["wireguard-peers".into()],
+        groups: vec![group.clone()],
         ..Identity::default()
     };
     Ok(Config {
         mode: Mode::Auth {
             unmapped: Unmapped::As(user),
-            allowed: SystemNames::default(),
+            allowed: SystemNames { groups: [group].into(), ..SystemNames::default() },
             await_mappings: false,
         },
         upstream: Upstream {
-            url: format!("https://{upstream}"),
+            url: upstream.to_owned(),
             ca: std::fs::read(directory.join("ca.crt"))?,
-            client: None,
-            token: Some(Token::File(directory.join("token"))),
+            client: client.map(|(chain, key)| ClientCertificate { chain, key }),
+            token: token.is_file().then_some(Token::File(token)),
             server_name: None,
         },
         hosts: Hosts::default(),
@@ -88,7 +93,8 @@ fn config(directory: &Path, upstream: SocketAddr) -> Result<Config> {
     })
 }
 
-/// Reads requests without a body, and answers each with the same bytes; a watch with one event a second.
+/// Reads requests without a body, and answers each with the same bytes; a watch with one event a second, an exec
+/// with what it is sent.
 async fn answer(listener: TcpListener, directory: &Path) -> Result<()> {
     let chain = CertificateDer::from_pem_file(directory.join("tls.crt"))?;
     let key = PrivateKeyDer::from_pem_file(directory.join("tls.key"))?;
@@ -122,6 +128,15 @@ async fn answer(listener: TcpListener, directory: &Path) -> Result<()> {
                 }
                 let is_watch = buffer.starts_with(b"GET /api/v1/pods?watch");
                 have = 0;
+                let is_exec = buffer.starts_with(b"GET /exec");
+                if is_exec {
+                    stream.write_all(SWITCHED).await?;
+                    stream.flush().await?;
+                    // Frames come back as they are, which is all that whoever sent them looks for.
+                    let (mut reader, mut writer) = tokio::io::split(stream);
+                    tokio::io::copy(&mut reader, &mut writer).await?;
+                    return Ok(());
+                }
                 if is_watch {
                     stream
                         .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -141,5 +156,7 @@ async fn answer(listener: TcpListener, directory: &Path) -> Result<()> {
     }
 }
 
+const SWITCHED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 /// As large as the answer to `/version`.
 const BODY: usize = 260;

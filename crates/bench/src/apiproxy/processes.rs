@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
 use tempfile::TempDir;
 
 use super::Role;
@@ -15,6 +16,11 @@ use super::Role;
 pub(super) struct Setup {
     directory: TempDir,
     wrk: PathBuf,
+    /// Of a real cluster, as its administrator.
+    kubeconfig: Option<PathBuf>,
+    /// The name in the API server's certificate, and as whose group peers are.
+    name: &'static str,
+    group: &'static str,
 }
 
 /// A process that listens, and ends with this value.
@@ -39,7 +45,9 @@ impl Drop for Running {
 pub(super) struct Peer<'a> {
     pub(super) name: &'static str,
     url: String,
-    running: &'a Running,
+    /// With a header, if it is needed.
+    header: Option<String>,
+    running: Option<&'a Running>,
     wrk: &'a Path,
 }
 
@@ -68,15 +76,62 @@ impl Setup {
         write("tls.key", key.serialize_pem())?;
         write("token", "a-token-of-a-service-account".to_owned())?;
         let wrk = find("wrk").context("wrk is needed: apt-get install wrk")?;
-        Ok(Self { directory, wrk })
+        Ok(Self { directory, wrk, kubeconfig: None, name: "api", group: "wireguard-peers" })
     }
 
-    pub(super) fn start(&self, role: Role, upstream: Option<SocketAddr>) -> Result<Running> {
+    /// The same for the cluster of a kubeconfig, and its API server's URL. Peers are administrators there: the API
+    /// server holds nobody else back if there are many requests.
+    pub(super) fn of_cluster(kubeconfig: &Path) -> Result<(Self, String)> {
+        let directory = tempfile::tempdir()?;
+        let wrk = find("wrk").context("wrk is needed: apt-get install wrk")?;
+        let group = "system:masters";
+        let kubeconfig = Some(kubeconfig.to_owned());
+        let this = Self { directory, wrk, kubeconfig, name: "kubernetes", group };
+        let shown = this.kubectl(&["config", "view", "--raw", "--minify", "-o", "json"])?;
+        let config: serde_json::Value = serde_json::from_str(&shown)?;
+        let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
+        for (file, of, key) in [
+            ("ca.crt", cluster, "certificate-authority"),
+            ("client.crt", user, "client-certificate"),
+            ("client.key", user, "client-key"),
+        ] {
+            let bytes = match (&of[key], &of[format!("{key}-data")]) {
+                (serde_json::Value::String(path), _) => std::fs::read(path)?,
+                (_, serde_json::Value::String(data)) => {
+                    base64::engine::general_purpose::STANDARD.decode(data)?
+                }
+                _ => bail!("the kubeconfig has no {key}"),
+            };
+            std::fs::write(this.directory().join(file), bytes)?;
+        }
+        std::fs::write(this.directory().join("groups"), group)?;
+        let url = cluster["server"].as_str().context("the kubeconfig has no server")?;
+        Ok((this, url.to_owned()))
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What kubectl says, as the cluster's administrator.
+    pub(super) fn kubectl(&self, words: &[&str]) -> Result<String> {
+        let kubectl = kubectl().context("no kubectl in PATH or $KUBECTL")?;
+        let mut command = Command::new(kubectl);
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.arg("--kubeconfig").arg(kubeconfig);
+        }
+        let output = command.args(words).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kubectl {}: {said}", words.join(" "));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    pub(super) fn start(&self, role: Role, upstream: Option<&str>) -> Result<Running> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("apiproxy-inside").arg(format!("{role:?}").to_lowercase());
         command.arg(self.directory.path());
         if let Some(upstream) = upstream {
-            command.arg(upstream.to_string());
+            command.arg(upstream);
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let line = first_line(&mut child)?;
@@ -85,17 +140,22 @@ impl Setup {
     }
 
     /// `kubectl proxy` of the test bench's cluster or of this machine.
-    pub(super) fn kubectl_proxy(&self, upstream: SocketAddr) -> Result<Running> {
+    pub(super) fn kubectl_proxy(&self, upstream: &str) -> Result<Running> {
         let kubectl = kubectl().context("no kubectl in PATH or $KUBECTL")?;
         let path = self.directory.path();
-        let config = path.join("kubeconfig");
+        let config = self.kubeconfig.clone().unwrap_or_else(|| path.join("kubeconfig"));
         let text = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: 'https://{upstream}', certificate-authority: '{0}/ca.crt'}}}}]\nusers: [{{name: c, user: {{tokenFile: '{0}/token'}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: c}}}}]\n",
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: '{upstream}', certificate-authority: '{0}/ca.crt'}}}}]\nusers: [{{name: c, user: {{tokenFile: '{0}/token'}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: c}}}}]\n",
             path.display()
         );
-        std::fs::write(&config, text)?;
+        if self.kubeconfig.is_none() {
+            std::fs::write(&config, text)?;
+        }
         let mut command = Command::new(kubectl);
-        command.arg("proxy").arg("--port=0").arg("--kubeconfig").arg(config);
+        command
+            .args(["proxy", "--port=0", "--disable-filter=true"])
+            .arg("--kubeconfig")
+            .arg(config);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let line = first_line(&mut child)?;
@@ -105,9 +165,19 @@ impl Setup {
     }
 
     /// nginx with a worker for each processor, keepalive to both sides, and the API server verified.
-    pub(super) fn nginx(&self, upstream: SocketAddr) -> Result<Running> {
+    pub(super) fn nginx(&self, upstream: &str) -> Result<Running> {
         let nginx = find("nginx").context("nginx is not in PATH: apt-get install nginx-light")?;
         let path = self.directory.path().display();
+        let (name, group) = (self.name, self.group);
+        let credential = match self.kubeconfig {
+            Some(_) => format!(
+                "proxy_ssl_certificate {path}/client.crt; proxy_ssl_certificate_key {path}/client.key;"
+            ),
+            None => {
+                "proxy_set_header Authorization \"Bearer a-token-of-a-service-account\";".to_owned()
+            }
+        };
+        let upstream = upstream.trim_start_matches("https://");
         let address = {
             // Free a moment ago: nginx cannot choose a port.
             TcpListener::bind("127.0.0.1:0")?.local_addr()?
@@ -119,10 +189,10 @@ impl Setup {
              client_body_temp_path {path}/t1; proxy_temp_path {path}/t2; fastcgi_temp_path {path}/t3; uwsgi_temp_path {path}/t4; scgi_temp_path {path}/t5;\n\
              upstream api {{ server {upstream}; keepalive 64; keepalive_requests 100000000; }}\n\
              server {{ listen {address}; location / {{ proxy_pass https://api; proxy_http_version 1.1; proxy_buffering off;\n\
-             proxy_set_header Connection \"\"; proxy_set_header Authorization \"Bearer a-token-of-a-service-account\";\n\
-             proxy_set_header Impersonate-User wireguard-peer; proxy_set_header Impersonate-Group wireguard-peers;\n\
+             proxy_set_header Connection \"\"; {credential}\n\
+             proxy_set_header Impersonate-User wireguard-peer; proxy_set_header Impersonate-Group {group};\n\
              proxy_set_header X-Forwarded-For $remote_addr;\n\
-             proxy_ssl_verify on; proxy_ssl_trusted_certificate {path}/ca.crt; proxy_ssl_name api; proxy_ssl_protocols TLSv1.3;\n\
+             proxy_ssl_verify on; proxy_ssl_trusted_certificate {path}/ca.crt; proxy_ssl_name {name}; proxy_ssl_protocols TLSv1.3;\n\
              }} }} }}\n"
         );
         let file = self.directory.path().join("nginx.conf");
@@ -141,15 +211,26 @@ impl Setup {
         Ok(running)
     }
 
-    pub(super) fn peer<'a>(
+    pub(super) fn peer<'a>(&'a self, name: &'static str, running: &'a Running) -> Peer<'a> {
+        let url = format!("http://{}/version", running.address);
+        Peer { name, url, header: None, running: Some(running), wrk: &self.wrk }
+    }
+
+    /// The API server itself, if `running` is known as a process of ours.
+    pub(super) fn direct<'a>(
         &'a self,
-        name: &'static str,
-        running: &'a Running,
-        https: bool,
-    ) -> Peer<'a> {
-        let scheme = if https { "https" } else { "http" };
-        let url = format!("{scheme}://{}/version", running.address);
-        Peer { name, url, running, wrk: &self.wrk }
+        url: &str,
+        running: Option<&'a Running>,
+    ) -> Result<Peer<'a>> {
+        let header = match self.kubeconfig {
+            None => None,
+            Some(_) => {
+                let token = self.kubectl(&["create", "token", "default"])?;
+                Some(format!("Authorization: Bearer {}", token.trim()))
+            }
+        };
+        let url = format!("{url}/version");
+        Ok(Peer { name: "the API server itself", url, header, running, wrk: &self.wrk })
     }
 }
 
@@ -169,6 +250,7 @@ impl Peer<'_> {
         let output = Command::new(self.wrk)
             .args(["-t2", "-c32", "--latency"])
             .arg(format!("-d{seconds}s"))
+            .args(self.header.iter().flat_map(|header| ["-H", header]))
             .arg(&self.url)
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -187,8 +269,9 @@ impl Peer<'_> {
         })
     }
 
-    pub(super) fn highest_rss_kib(&self) -> Result<u64> {
-        self.running.highest_rss_kib()
+    /// If it is a process of ours.
+    pub(super) fn highest_rss_kib(&self) -> Option<u64> {
+        self.running?.highest_rss_kib().ok()
     }
 }
 
