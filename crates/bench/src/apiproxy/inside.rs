@@ -65,7 +65,7 @@ pub fn run(role: Role, directory: &Path, upstream: Option<&str>) -> Result<()> {
 
 fn config(directory: &Path, upstream: &str) -> Result<Config> {
     let file = |name: &str| std::fs::read(directory.join(name)).ok();
-    let groups = file("groups").map_or_else(|| b"wireguard-peers".to_vec(), |groups| groups);
+    let groups = file("groups").unwrap_or_else(|| b"wireguard-peers".to_vec());
     let group = String::from_utf8(groups)?;
     let client = file("client.crt").zip(file("client.key"));
     let token = directory.join("token");
