@@ -265,7 +265,8 @@ fn carry(peers: u8, streams: i16, seconds: u64) -> Result<f64> {
     let mut all = String::new();
     for number in 1..=usize::from(peers) {
         let key = PrivateKey::generate();
-        let port = 52_000 + number;
+        // None that the kernel chooses for another device.
+        let port = 20_000 + number;
         all += &peer(key.public(), "192.0.2.2", number, port);
         let hub = peer(own.public(), "192.0.2.1", 200, 51820);
         configure(&b, &format!("wg{}", number - 1), &key, port, &hub)?;
