@@ -210,6 +210,7 @@ struct Sources {
 }
 
 /// What a person waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Awaited {
     Gone,
     Started,
@@ -352,8 +353,14 @@ impl<T: Fn(&str)> Agent<T> {
             self.pods.remove(&name);
             self.logs.close(&name);
             (self.tell)(&format!("{name}: gone"));
-            self.settle(&name, |awaited| matches!(awaited, Awaited::Gone));
+            self.settle(&name, Awaited::Gone, Answer::Done);
             let orders = self.services.gone(&name);
+            if orders.is_empty() {
+                let why = format!(
+                    "{name:?} is gone and does not come again: its manifest is gone, or it was stopped"
+                );
+                self.settle(&name, Awaited::Started, Answer::Error(why));
+            }
             self.carry_out(orders);
             return;
         }
@@ -363,16 +370,15 @@ impl<T: Fn(&str)> Agent<T> {
         }
         self.pods.insert(name.clone(), change);
         if kind == ChangeKind::Added {
-            self.settle(&name, |awaited| matches!(awaited, Awaited::Started));
+            self.settle(&name, Awaited::Started, Answer::Done);
         }
     }
 
     /// Answers who waited for this.
-    fn settle(&mut self, name: &str, fits: impl Fn(&Awaited) -> bool) {
-        for (_, _, reply) in
-            self.waiting.extract_if(.., |(n, awaited, _)| n == name && fits(awaited))
-        {
-            let _ = reply.send(Reply::Answer(Answer::Done));
+    fn settle(&mut self, name: &str, what: Awaited, answer: Answer) {
+        let is_it = |(n, awaited, _): &mut (String, Awaited, _)| n == name && *awaited == what;
+        for (_, _, reply) in self.waiting.extract_if(.., is_it) {
+            let _ = reply.send(Reply::Answer(answer.clone()));
         }
     }
 

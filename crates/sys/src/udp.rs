@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn the_loopback_takes_much() {
-        assert_eq!(path_mtu("127.0.0.1:9".parse().unwrap()).unwrap(), 65536);
+        // 65,536 is its own, but no packet of IPv4 is larger than 65,535, and kernels say the one or the other.
+        assert!(path_mtu("127.0.0.1:9".parse().unwrap()).unwrap() >= 65_535);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         allow_fragments(socket.as_fd(), false).unwrap();
     }

@@ -86,6 +86,35 @@ fn a_pod_is_stopped_and_started_by_hand() {
 }
 
 #[test]
+fn who_waits_for_a_pod_whose_manifest_goes_is_told() {
+    let mut agent = Agent::new(&[]);
+    let (asked, go) = (agent.path("asked"), agent.path("go"));
+    let slow = format!(
+        "trap 'touch {}; while [ ! -e {} ]; do sleep 0.05; done; exit' TERM\nwhile :; do sleep 0.05; done",
+        asked.display(),
+        go.display()
+    );
+    agent.pod("a.yaml", "one", &slow);
+    agent.start(&[]);
+    agent.wait_for("one", "Running");
+    let waits = Command::new(HOLDFAST)
+        .args(["restart", "one"])
+        .env("HOLDFAST_STATE_DIR", agent.path("state"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("it is asked to stop", || asked.exists());
+    fs::remove_file(agent.path("manifests").join("a.yaml")).unwrap();
+    // It is known when the directory has been read again: the next pod is there.
+    agent.pod("b.yaml", "two", "sleep 100");
+    agent.wait_for("two", "Running");
+    fs::write(go, "").unwrap();
+    let output = waits.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && error.contains("its manifest is gone"), "{error}");
+}
+
+#[test]
 fn logs_are_kept_followed_and_cut() {
     let mut agent = Agent::new(&[]);
     let go = agent.path("go");
