@@ -130,12 +130,13 @@ async fn connection(
 
 async fn http1(shared: Arc<Shared>, peer: Arc<Membership>, link: Link) {
     let mut builder = http1::Builder::new();
+    // The library's own refusals have no body: it refuses what is twice too large, the handler what is too large.
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(shared.timeouts.client_headers)
-        .max_headers(shared.limits.headers)
-        .max_header_size(shared.limits.header_bytes)
-        .max_buf_size((2 * shared.limits.header_bytes).max(128 << 10));
+        .max_headers(2 * shared.limits.headers)
+        .max_header_size(2 * shared.limits.header_bytes)
+        .max_buf_size((4 * shared.limits.header_bytes).max(128 << 10));
     let address = peer.address;
     let service = {
         let shared = Arc::clone(&shared);

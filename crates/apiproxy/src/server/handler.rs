@@ -16,7 +16,7 @@ use super::counters::add;
 use super::peers::Membership;
 use super::reply::Reply;
 use super::tunnel;
-use crate::config::Mode;
+use crate::config::{Limits, Mode};
 use crate::refusal::Refusal;
 use crate::rules::{self, Caller, Upgrade, Wishes};
 use crate::upstream::{SendError, Sending, Sent, Upload};
@@ -37,6 +37,8 @@ pub(crate) async fn handle(
             "peer {} has {} requests under way, which is as many as it may",
             peer.address, shared.limits.requests_per_peer
         )))
+    } else if let Some(refusal) = too_large(&request, &shared.limits) {
+        Err(refusal)
     } else {
         send(&shared, &peer, request, &mut record).await
     };
@@ -72,7 +74,8 @@ pub(crate) async fn handle(
             record.code = Some(refusal.code);
             let (mut parts, body) = refusal.response().into_parts();
             // Who sends malformed requests may send more behind them.
-            if refusal.code == StatusCode::BAD_REQUEST {
+            let closes = [StatusCode::BAD_REQUEST, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE];
+            if closes.contains(&refusal.code) {
                 parts.headers.insert(CONNECTION, CLOSE);
             }
             record.sent = body.len() as u64;
@@ -84,6 +87,29 @@ pub(crate) async fn handle(
         *response.version_mut() = version;
     }
     Ok(response)
+}
+
+/// Why a request has too many headers, or too large ones.
+fn too_large(request: &Request<Incoming>, limits: &Limits) -> Option<Refusal> {
+    // With ": " and a line end each, as they came.
+    let size =
+        |(name, value): (&http::HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let bytes: usize = request.headers().iter().map(size).sum();
+    let count = request.headers().len();
+    let refuse = |message| Some(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message));
+    if count > limits.headers {
+        return refuse(format!(
+            "the request has {count} headers, and {} are the most",
+            limits.headers
+        ));
+    }
+    if bytes > limits.header_bytes {
+        let most = limits.header_bytes;
+        return refuse(format!(
+            "the request's headers have {bytes} bytes, and {most} are the most"
+        ));
+    }
+    None
 }
 
 enum Answered {

@@ -95,7 +95,14 @@ async fn headers_may_be_neither_too_large_nor_too_many_nor_too_slow() {
     let too_large = with(&format!("X: {}\r\n", "x".repeat(70 << 10)));
     let endless = format!("GET /api HTTP/1.1\r\nX: {}", "x".repeat(1 << 20));
     let too_many = with(&(0..101).map(|n| format!("X-{n}: 1\r\n")).collect::<String>());
-    for request in [too_large, endless, too_many] {
+    for (request, why) in [(too_large, "71701 bytes"), (too_many, "102 headers")] {
+        let (head, body) = world.ask(&request).await;
+        let status: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((head.code(), &status["code"]), (431, &431.into()));
+        assert!(status["message"].as_str().unwrap().contains(why), "{status}");
+    }
+    let far_too_many = with(&(0..201).map(|n| format!("X-{n}: 1\r\n")).collect::<String>());
+    for request in [endless, far_too_many] {
         let mut pipe = world.connect().await;
         pipe.write(request).await;
         let rest = soon("the end", pipe.rest()).await;
