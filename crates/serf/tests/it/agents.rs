@@ -107,8 +107,14 @@ impl Agent {
         let _ = self.process.wait();
     }
 
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    /// What it says is wrong with what it heard. That something took too long may be the machine's fault, and what
+    /// is for another name may be of another test, whose ports were given again.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let excused = ["timeout", "connection refused", "unexpected node", "Failed fallback"];
+        let wrong =
+            |line: &&str| line.contains("[ERR]") && !excused.iter().any(|e| line.contains(e));
+        log.lines().filter(wrong).map(str::to_owned).collect()
     }
 }
 
